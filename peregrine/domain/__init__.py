@@ -1,0 +1,1 @@
+"""Words and decisions of the trade: pure, frozen, total; only the standard library."""

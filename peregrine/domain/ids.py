@@ -1,0 +1,17 @@
+"""Owns the kinds of id and the ``system-`` rule; must not know how ids are made (that is ``ports.entropy``)."""
+
+from __future__ import annotations
+
+from typing import Final, NewType
+
+TaskId = NewType("TaskId", str)
+ExecutionId = NewType("ExecutionId", str)
+WorkerId = NewType("WorkerId", str)
+"""One running process of ours; a new one for every start."""
+
+SYSTEM_PREFIX: Final = "system-"
+
+
+def is_system_id(id: str) -> bool:
+    """Whether *id* lies in the name space that only our own system tasks may use."""
+    return id.startswith(SYSTEM_PREFIX)
