@@ -1,0 +1,151 @@
+"""Owns facts in the past tense, as they are told after the write; must not know who listens.
+
+Events are told in batches, as the writes are made: one per turn of a loop, not one per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from peregrine.domain.execution import Claim, Settlement
+from peregrine.domain.ids import ExecutionId, WorkerId
+from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.planning import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Plans were written; ``moved`` more were refused because another planner was quicker."""
+
+    plans: Sequence[Plan]
+    moved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Attempts were claimed and start now."""
+
+    claims: Sequence[Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Attempts ended and that is stored."""
+
+    settlements: Sequence[Settlement]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The reaper ended attempts whose workers were lost."""
+
+    settlements: Sequence[Settlement]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRefused:
+    """An attempt ended after another worker had taken over; its result was refused and noted."""
+
+    execution_id: ExecutionId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLost:
+    """The store was away so long that a result could not be stored before the lease ended; recovery decides."""
+
+    execution_id: ExecutionId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """A run was stopped because its lease could not be kept (``fenced`` when another had taken it)."""
+
+    execution_id: ExecutionId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptAbandoned:
+    """A run did not stop when told; its slot was freed and its late result will be refused."""
+
+    execution_id: ExecutionId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class WentStale:
+    """An execution has been running longer than the stale timeout."""
+
+    execution_id: ExecutionId
+    worker_id: WorkerId
+    running_for: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """The wall clock moved against the steady clock by ``by`` milliseconds (negative: backward)."""
+
+    by: Duration
+    now: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class CursorReanchored:
+    """Tasks decided far in the future (the clock had been wrong) were set back to now."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """A turn of ``loop`` could not reach the store; it will be repeated."""
+
+    loop: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAnswered:
+    """``loop`` reached the store again after a failure."""
+
+    loop: str
+    away_for: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCrashed:
+    """A bug: a loop's turn raised something unforeseen; the loop goes on."""
+
+    loop: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """Retention removed so many ended executions and ledger rows."""
+
+    executions: int
+    ledger: int
+
+
+Event: TypeAlias = (
+    Planned
+    | Claimed
+    | Settled
+    | Recovered
+    | ResultRefused
+    | ResultLost
+    | LeaseLost
+    | AttemptAbandoned
+    | WentStale
+    | ClockStepped
+    | CursorReanchored
+    | StoreFailed
+    | StoreAnswered
+    | LoopCrashed
+    | Purged
+)

@@ -1,0 +1,222 @@
+"""Owns the decision for one due task: which occurrences become executions, which are recorded as not run, and when
+to look again. Must not know how a plan is written.
+
+Every instant in ``(cursor, now]`` gets exactly one verdict. The steps, oldest instant first: what fell into a pause
+is skipped; what is older than ``catchup_window`` is too old; what is later than ``misfire_grace`` goes by the misfire
+policy; the rest is in time. Then the overlap policy and the room in the queue have their say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from peregrine.domain.execution import Cause, NewExecution
+from peregrine.domain.ids import TaskId
+from peregrine.domain.moment import SECOND, Duration, Moment
+from peregrine.domain.occurrence import Reason, Skip, occurrence_execution_id, occurrence_key
+from peregrine.domain.policy import Misfire, Overlap
+from peregrine.domain.task import Task
+from peregrine.domain.trigger import Trigger
+
+QUEUE_PATIENCE: Final[Duration] = 2 * SECOND
+"""How long an occurrence stays due while the queue is full, before it is recorded as skipped (decision 0014)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """A task whose next moment has come. ``active`` counts its executions that have not ended."""
+
+    task: Task
+    cursor: Moment
+    active: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The decision for one due task. Written as a whole or not at all: refused when the cursor or the generation moved."""
+
+    task_id: TaskId
+    generation: int
+    cursor: Moment
+    cursor_after: Moment
+    next_run_at: Moment | None
+    executions: tuple[NewExecution, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+def plan(due: DueTask, now: Moment, room: int) -> Plan | None:
+    """The plan for *due* at *now*, or None to leave it due a little longer because the queue is full.
+
+    Shape:   pure; at most ``catchup_max`` executions, oldest first, never more than *room*; ids and keys are made
+             from (task, moment), so planning the same again gives the same.
+    Units:   moments in milliseconds; scheduled ones are whole seconds.
+    Source:  guarantees, step D; misfire words as in Quartz and Temporal; decisions 0007 and 0014.
+    """
+    task, trigger = due.task, due.task.trigger
+    if (usual := _usual_plan(due, now, room)) is not None:
+        return usual
+    decided = _Decision(trigger)
+    start = due.cursor
+    if task.pause is not None:
+        held_until = now if task.pause.until is None else min(now, task.pause.until - 1)
+        if held_until > start:
+            decided.leave_out(start, held_until, Reason.PAUSED)
+            start = held_until
+    runs = _choose(due, decided, start, now)
+    if len(runs) > room:
+        if now - runs[0] < QUEUE_PATIENCE:
+            return None
+        for moment in runs[room:]:
+            decided.leave_out_one(moment, Reason.QUEUE_FULL)
+        runs = runs[:room]
+    last = max([due.cursor, *runs[-1:], *(skip.last for skip in decided.skips)])
+    return Plan(
+        task_id=task.id,
+        generation=task.generation,
+        cursor=due.cursor,
+        cursor_after=last,
+        next_run_at=task.next_run_at(last),
+        executions=tuple(_execution(task, moment, now) for moment in runs),
+        skips=decided.ranges(),
+    )
+
+
+def _usual_plan(due: DueTask, now: Moment, room: int) -> Plan | None:
+    """The plan where exactly one moment is due, in time, and nothing stands in its way; None for every other case.
+
+    Nearly every plan is this one; two steps of the trigger make it, and the second is ``next_run_at``.
+    """
+    task = due.task
+    if task.pause is not None or room < 1 or (due.active and task.policy.overlap is Overlap.SKIP):
+        return None
+    moment = task.trigger.next_after(due.cursor)
+    if moment is None or not now - task.policy.misfire_grace <= moment <= now:
+        return None
+    following = task.trigger.next_after(moment)
+    if following is not None and following <= now:
+        return None
+    return Plan(
+        task_id=task.id,
+        generation=task.generation,
+        cursor=due.cursor,
+        cursor_after=moment,
+        next_run_at=following,
+        executions=(_execution(task, moment, now),),
+    )
+
+
+def _choose(due: DueTask, decided: _Decision, start: Moment, now: Moment) -> list[Moment]:
+    """The moments in ``(start, now]`` to run, oldest first; all others are left out with a reason."""
+    policy, trigger = due.task.policy, due.task.trigger
+    too_old = max(start, now - policy.catchup_window - 1)
+    decided.leave_out(start, too_old, Reason.TOO_OLD)
+    in_time_after = max(too_old, now - policy.misfire_grace - 1)
+    late = _choose_late(due, decided, too_old, in_time_after)
+    in_time = _newest(trigger, decided, in_time_after, now, policy.catchup_max)
+    if policy.overlap is Overlap.SKIP:
+        return _without_overlap(due, decided, late, in_time)
+    runs = late + in_time
+    for moment in runs[: -policy.catchup_max]:
+        decided.leave_out_one(moment, Reason.CATCHUP_MAX)
+    return runs[-policy.catchup_max :]
+
+
+def _choose_late(due: DueTask, decided: _Decision, after: Moment, upto: Moment) -> list[Moment]:
+    policy, trigger = due.task.policy, due.task.trigger
+    match policy.misfire:
+        case Misfire.SKIP:
+            decided.leave_out(after, upto, Reason.MISFIRE)
+            return []
+        case Misfire.RUN_ALL:
+            return _newest(trigger, decided, after, upto, policy.catchup_max)
+        case Misfire.RUN_ONCE:
+            return _newest(trigger, decided, after, upto, 1, Reason.COALESCED)
+
+
+def _newest(
+    trigger: Trigger,
+    decided: _Decision,
+    after: Moment,
+    upto: Moment,
+    most: int,
+    otherwise: Reason = Reason.CATCHUP_MAX,
+) -> list[Moment]:
+    """The newest *most* moments in ``(after, upto]``; the older ones are left out."""
+    if upto <= after:
+        return []
+    kept = trigger.latest_between(after, upto, most)
+    if len(kept) == most:
+        decided.leave_out(after, kept[0] - 1, otherwise)
+    return kept
+
+
+def _without_overlap(due: DueTask, decided: _Decision, late: list[Moment], in_time: list[Moment]) -> list[Moment]:
+    """What ``overlap = skip`` lets through: nothing while an execution is active, except a catch-up asked for by name.
+
+    Free, and several moments due at once (we were late): the newest runs in the place of all, unless ``run_all``
+    wants each; those run one after another, since a claim waits for the one before.
+    """
+    policy = due.task.policy
+    if policy.misfire is Misfire.RUN_ALL:
+        runs = late if due.active else late + in_time
+        refused = in_time if due.active else []
+        for moment in runs[: -policy.catchup_max]:
+            decided.leave_out_one(moment, Reason.CATCHUP_MAX)
+        runs = runs[-policy.catchup_max :]
+    else:
+        every = late + in_time
+        runs = [] if due.active else every[-1:]
+        refused = every if due.active else []
+        if not due.active:
+            for moment in every[:-1]:
+                decided.leave_out_one(moment, Reason.COALESCED)
+    for moment in refused:
+        decided.leave_out_one(moment, Reason.OVERLAP)
+    return runs
+
+
+class _Decision:
+    """Gathers what is left out, and joins neighbours of one reason to ranges."""
+
+    def __init__(self, trigger: Trigger) -> None:
+        self._trigger = trigger
+        self.skips: list[Skip] = []
+
+    def leave_out(self, after: Moment, upto: Moment, reason: Reason) -> None:
+        """Record all moments in ``(after, upto]``, if there are any."""
+        if upto <= after:
+            return
+        count = self._trigger.count_between(after, upto)
+        if count:
+            first = self._trigger.next_after(after)
+            last = self._trigger.latest_between(after, upto, 1)[0]
+            assert first is not None
+            self.skips.append(Skip(first, last, count, reason))
+
+    def leave_out_one(self, moment: Moment, reason: Reason) -> None:
+        self.skips.append(Skip(moment, moment, 1, reason))
+
+    def ranges(self) -> tuple[Skip, ...]:
+        """What was left out, oldest first; neighbours with one reason and no moment between them are one range."""
+        joined: list[Skip] = []
+        for skip in sorted(self.skips, key=lambda s: s.first):
+            before = joined[-1] if joined else None
+            if before and before.reason is skip.reason and self._trigger.next_after(before.last) == skip.first:
+                joined[-1] = Skip(before.first, skip.last, before.count + skip.count, skip.reason)
+            else:
+                joined.append(skip)
+        return tuple(joined)
+
+
+def _execution(task: Task, moment: Moment, now: Moment) -> NewExecution:
+    return NewExecution(
+        id=occurrence_execution_id(task.id, moment),
+        key=occurrence_key(task.id, moment),
+        task_id=task.id,
+        cause=Cause.SCHEDULE,
+        priority=task.priority,
+        scheduled_for=moment,
+        queued_at=now,
+        available_at=moment,
+    )

@@ -1,0 +1,156 @@
+"""Owns what follows the end of an attempt: again at a moment, or stop. Must not know sleeping, clocks or chance."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peregrine.domain.execution import (
+    CANCELLED_ERROR,
+    CANCELLED_OUTPUT,
+    LOST_ERROR,
+    POISON_ERROR,
+    Attempt,
+    AttemptOutcome,
+    Claim,
+    ExecutionOutcome,
+    Outcome,
+    Running,
+    Settlement,
+    State,
+)
+from peregrine.domain.lifecycle import Happening, next_state
+from peregrine.domain.moment import HOUR, Duration, Moment
+from peregrine.domain.policy import LOSSES_MAX, OnWorkerLost, Policy
+
+BACKOFF_MAX: Final[Duration] = HOUR
+"""No wait between attempts is longer, unless ``retry_interval`` itself or the other side's ``Retry-After`` is."""
+RETRY_AFTER_MAX: Final[Duration] = 24 * HOUR
+
+
+def backoff(policy: Policy, failures: int, chance: float) -> Duration:
+    """How long to wait after the *failures*-th counted failure (from 1).
+
+    Doubles from ``retry_interval`` up to ``BACKOFF_MAX``; between half and all of that by *chance* in [0, 1),
+    so that tasks which failed together do not come back together, and none comes back at once.
+    Source:  decision 0016 (equal jitter).
+    """
+    ceiling = max(BACKOFF_MAX, policy.retry_interval)
+    full = min(policy.retry_interval << min(failures - 1, 32), ceiling)
+    return full // 2 + int(full / 2 * chance)
+
+
+def settle(claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Settlement:
+    """The settlement of *claim*'s attempt that ended with *outcome* at *now*."""
+    again = _again_at(claim.task.policy, claim, outcome, now, chance)
+    happening = _happening(outcome.verdict, again=again is not None)
+    counted = outcome.verdict in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
+    lost = outcome.verdict is AttemptOutcome.LOST
+    cancelled = outcome.verdict is AttemptOutcome.CANCELLED
+    ended_at = max(now, claim.started_at)
+    return Settlement(
+        execution_id=claim.execution_id,
+        task_id=claim.task.id,
+        epoch=claim.epoch,
+        attempt=Attempt(
+            attempt=claim.attempt,
+            epoch=claim.epoch,
+            worker_id=claim.worker_id,
+            started_at=claim.started_at,
+            completed_at=ended_at,
+            outcome=outcome.verdict,
+            error=CANCELLED_ERROR if cancelled else outcome.error,
+        ),
+        state=next_state(State.RUNNING, happening),
+        available_at=again,
+        outcome=None if again is not None else _final(outcome.verdict),
+        output=CANCELLED_OUTPUT if cancelled else outcome.output,
+        error=CANCELLED_ERROR if cancelled else outcome.error,
+        truncated=outcome.truncated,
+        detail=outcome.detail,
+        failures=claim.failures + (1 if counted else 0),
+        losses=claim.losses + (1 if lost else 0),
+    )
+
+
+def recover(running: Running, worker: str, now: Moment, chance: float) -> Settlement:
+    """The settlement of an attempt whose worker is lost, as the reaper writes it for *running* as it was observed.
+
+    Source:  guarantees, step R: a lost attempt does not count against ``max_retries``; the third one is poison;
+             one marked for cancel ends as cancelled, never tried again.
+    """
+    policy = running.task.policy if running.task else Policy()
+    losses = running.losses + 1
+    poison = losses >= LOSSES_MAX
+    error = POISON_ERROR if poison else LOST_ERROR
+    stop = poison or policy.on_worker_lost is OnWorkerLost.FAIL or running.task is None
+    happening = Happening.LOST_LAST if stop else Happening.LOST_AGAIN
+    state = next_state(State.RUNNING, happening, marked=running.cancel_requested)
+    again = state is State.QUEUED
+    cancelled = state is State.CANCELLED
+    return Settlement(
+        execution_id=running.execution_id,
+        task_id=running.task_id,
+        epoch=running.epoch,
+        expected_beat=running.beat,
+        attempt=Attempt(
+            attempt=running.attempt,
+            epoch=running.epoch,
+            worker_id=running.worker_id,
+            started_at=running.started_at,
+            completed_at=max(now, running.started_at),
+            outcome=AttemptOutcome.LOST,
+            error=f"{LOST_ERROR}: {running.worker_id}, seen by {worker}",
+        ),
+        state=state,
+        available_at=now + (backoff(policy, losses, chance) if losses > 1 else 0) if again else None,
+        outcome=None if again else ExecutionOutcome.CANCELLED if cancelled else ExecutionOutcome.ABANDONED,
+        output=CANCELLED_OUTPUT if cancelled else "",
+        error=None if again else CANCELLED_ERROR if cancelled else error,
+        failures=running.failures,
+        losses=losses,
+    )
+
+
+def _again_at(policy: Policy, claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Moment | None:
+    match outcome.verdict:
+        case AttemptOutcome.SUCCEEDED | AttemptOutcome.CANCELLED:
+            return None
+        case AttemptOutcome.INTERRUPTED:
+            return None if policy.on_worker_lost is OnWorkerLost.FAIL else now
+        case AttemptOutcome.LOST | AttemptOutcome.FENCED:
+            if policy.on_worker_lost is OnWorkerLost.FAIL or claim.losses + 1 >= LOSSES_MAX:
+                return None
+            return now
+        case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
+            if not outcome.retryable or claim.failures >= policy.max_retries:
+                return None
+            asked = min(outcome.retry_after or 0, RETRY_AFTER_MAX)
+            return now + max(backoff(policy, claim.failures + 1, chance), asked)
+
+
+def _happening(verdict: AttemptOutcome, *, again: bool) -> Happening:
+    match verdict:
+        case AttemptOutcome.SUCCEEDED:
+            return Happening.SUCCEEDED
+        case AttemptOutcome.CANCELLED:
+            return Happening.CANCELLED
+        case AttemptOutcome.INTERRUPTED:
+            return Happening.INTERRUPTED if again else Happening.LOST_LAST
+        case AttemptOutcome.LOST | AttemptOutcome.FENCED:
+            return Happening.LOST_AGAIN if again else Happening.LOST_LAST
+        case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
+            return Happening.FAILED_AGAIN if again else Happening.FAILED_LAST
+
+
+def _final(verdict: AttemptOutcome) -> ExecutionOutcome:
+    match verdict:
+        case AttemptOutcome.SUCCEEDED:
+            return ExecutionOutcome.SUCCEEDED
+        case AttemptOutcome.FAILED:
+            return ExecutionOutcome.FAILED
+        case AttemptOutcome.TIMED_OUT:
+            return ExecutionOutcome.TIMED_OUT
+        case AttemptOutcome.CANCELLED:
+            return ExecutionOutcome.CANCELLED
+        case AttemptOutcome.LOST | AttemptOutcome.FENCED | AttemptOutcome.INTERRUPTED:
+            return ExecutionOutcome.ABANDONED

@@ -1,0 +1,129 @@
+"""Owns the definition of recurring work and its mode (active, paused, disabled); must not know its runs' states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from peregrine.domain.ids import TaskId
+from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.payload import Kind, Payload
+from peregrine.domain.policy import Policy, Priority
+from peregrine.domain.trigger import DstGap, DstOverlap, Trigger, parse_trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """The operator's wish that nothing starts by schedule: since when, why, by whom, and until when if said."""
+
+    since: Moment
+    by: str = ""
+    reason: str = ""
+    until: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What runs, when, and how carefully. Immutable: a change is a new value with the next ``revision``.
+
+    ``revision`` grows with every change (the ETag); ``generation`` grows when what is due may have changed
+    (schedule, zone, clock rules, enabled, pause), so that a plan made from the old definition is refused.
+    ``anchor`` is the instant that interval schedules count from.
+    """
+
+    id: TaskId
+    name: str
+    kind: Kind
+    payload: Payload
+    schedule: str
+    timezone: str = "UTC"
+    dst_gap: DstGap = DstGap.RUN
+    dst_overlap: DstOverlap = DstOverlap.FIRST
+    anchor: Moment
+    description: str = ""
+    priority: Priority = Priority.NORMAL
+    enabled: bool = True
+    pause: Pause | None = None
+    policy: Policy = field(default_factory=Policy)
+    tags: tuple[str, ...] = ()
+    is_system: bool = False
+    source: str = "api"
+    revision: int = 1
+    generation: int = 1
+    created_at: Moment
+    updated_at: Moment
+    created_by: str = "system"
+    updated_by: str = "system"
+
+    @property
+    def trigger(self) -> Trigger:
+        """The pure rule parsed from ``schedule``; parsing is cached, so asking is cheap."""
+        return parse_trigger(
+            self.schedule,
+            timezone=self.timezone,
+            anchor=self.anchor,
+            dst_gap=self.dst_gap,
+            dst_overlap=self.dst_overlap,
+        )
+
+    def is_paused(self, now: Moment) -> bool:
+        """Whether the pause holds at *now*; one with ``until`` ends by itself."""
+        return self.pause is not None and (self.pause.until is None or now < self.pause.until)
+
+    def next_run_at(self, cursor: Moment) -> Moment | None:
+        """When the planner must look at this task again: the first moment after *cursor*, or None for never.
+
+        A pause without end gives None; one with an end gives the first moment at or after that end, and the
+        moments passed over are recorded as skipped when it comes.
+        """
+        if not self.enabled:
+            return None
+        if self.pause is not None:
+            if self.pause.until is None:
+                return None
+            cursor = max(cursor, self.pause.until - 1)
+        return self.trigger.next_after(cursor)
+
+    def changed(self, previous: Task, *, at: Moment, by: str) -> Task:
+        """This definition as the successor of *previous*: revision and, where due work changes, generation grow."""
+        due_changed = any(
+            getattr(self, name) != getattr(previous, name)
+            for name in ("schedule", "timezone", "dst_gap", "dst_overlap", "anchor", "enabled", "pause")
+        )
+        return replace(
+            self,
+            revision=previous.revision + 1,
+            generation=previous.generation + (1 if due_changed else 0),
+            updated_at=at,
+            updated_by=by,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What the ended executions of a task add up to, and its last one. Counted by the store with each settlement."""
+
+    total_runs: int = 0
+    success_count: int = 0
+    failure_count: int = 0
+    runtime_total: Duration = 0
+    last_run_at: Moment | None = None
+    last_duration: Duration | None = None
+    last_succeeded: bool | None = None
+    last_error: str | None = None
+
+    @property
+    def average_runtime(self) -> Duration:
+        """Mean milliseconds from start to end over all ended executions; 0 when there is none."""
+        return self.runtime_total // self.total_runs if self.total_runs else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskView:
+    """A task as a reader sees it: the definition, where its schedule stands, and what its executions added up to."""
+
+    task: Task
+    cursor: Moment
+    next_run_at: Moment | None
+    running: int
+    queued: int
+    tally: Tally = field(default_factory=Tally)

@@ -1,0 +1,1 @@
+"""What the house needs from outside: protocols, with their contracts in prose."""

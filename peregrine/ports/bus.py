@@ -1,0 +1,32 @@
+"""Wakes between rooms and instances: hints that looking early may pay. May lose, may repeat; never the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+
+class Topic(StrEnum):
+    """What somebody may want to look at early."""
+
+    QUEUED = "queued"
+    """Executions were queued: claimers."""
+    TASKS = "tasks"
+    """Definitions changed: planners."""
+    CANCEL = "cancel"
+    """Cancels were asked for: keepers."""
+    SETTLED = "settled"
+    """Attempts ended: whoever watches."""
+
+
+class Bus(Protocol):
+    """Publish and subscribe. ``publish`` never raises and never waits."""
+
+    def publish(self, topic: Topic) -> None:
+        """Wake every subscriber of *topic*, here and on other instances as far as they can be reached."""
+        ...
+
+    def subscribe(self, topic: Topic, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call *wake* (quick, on the event loop) after each publish; returns the way to stop that."""
+        ...

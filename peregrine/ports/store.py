@@ -1,0 +1,243 @@
+"""The memory of the house: three narrow protocols, judged by one suite (``peregrine.testing.store_contract``).
+
+Rules for every verb. It takes and gives batches; each item is atomic by itself; SQLite writes a batch in one
+transaction, MongoDB each item as operations on single documents that finish what a crash left torn. It may raise
+``Unavailable`` (nothing was written, unless it is ``Unsure``: then perhaps) and nothing else but what it names. It
+takes no decision: what depends on time, policy or chance is in the values it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from peregrine.domain.execution import Claim, Execution, NewExecution, Running, Settlement
+from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
+from peregrine.domain.moment import Moment
+from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.planning import DueTask, Plan
+from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilter, TaskSort
+from peregrine.domain.statistics import Statistics
+from peregrine.domain.task import Task, TaskView
+from peregrine.ports.host import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """What the planner sees in one look: tasks due now, how much is queued in all, and when to look again."""
+
+    due: Sequence[DueTask]
+    queued: int
+    next_due_at: Moment | None
+    """The earliest ``next_run_at`` of all tasks not in ``due``; may be in the past when the batch was full."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimBatch:
+    """What the claimer got, and when a queued execution that is not available yet becomes so (None: none waits)."""
+
+    claims: Sequence[Claim]
+    next_available_at: Moment | None
+
+
+class PlanVerdict(StrEnum):
+    """What became of a plan."""
+
+    APPLIED = "applied"
+    MOVED = "moved"
+    """Refused: the cursor or the generation is not what the plan was made from. Nothing of it was written."""
+
+
+class RenewVerdict(StrEnum):
+    """What became of a renewal."""
+
+    KEPT = "kept"
+    CANCEL = "cancel"
+    """Kept, and a cancel was asked for."""
+    LOST = "lost"
+    """The claim is not the newest any more, or the execution has ended: stop the run."""
+
+
+class SettleVerdict(StrEnum):
+    """What became of a settlement."""
+
+    APPLIED = "applied"
+    CANCELLED = "cancelled"
+    """Applied as ``Settlement.if_cancelled``, because a cancel had been asked for."""
+    REPEATED = "repeated"
+    """This very settlement was stored before (its answer had been lost)."""
+    STALE = "stale"
+    """Refused: the claim is not the newest, or (reaper) the owner renewed. The late result was noted."""
+
+
+class CancelVerdict(StrEnum):
+    """What a cancel found."""
+
+    CANCELLED = "cancelled"
+    """It was queued and has ended now."""
+    MARKED = "marked"
+    """It runs; its worker will be told."""
+    ENDED = "ended"
+    """It had ended before; nothing changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """Who asks for how many attempts. ``claim_id`` is new for every request, so an unsure answer can be read back."""
+
+    claim_id: str
+    worker_id: WorkerId
+    now: Moment
+    limit: int
+
+
+class TaskStore(Protocol):
+    """Definitions of tasks."""
+
+    async def create_tasks(self, tasks: Sequence[Task]) -> None:
+        """Store new tasks, all or none; the cursor of each starts at its ``updated_at``.
+
+        Raises:  Conflict ``name_taken`` or ``id_taken`` (the first that clashes); Unavailable.
+        """
+        ...
+
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
+        """Replace a definition whose revision is *expected_revision*, and with it, in the same write, apply *plan*.
+
+        *plan* holds what the old definition left undecided up to now, so no occurrence falls between the two.
+        Afterwards the cursor is ``max(plan.cursor_after or cursor, task.updated_at)`` if the generation changed.
+
+        Raises:  NotFound; Stale (revision, or the plan's cursor moved: read again); Conflict ``name_taken``; Unavailable.
+        """
+        ...
+
+    async def delete_task(self, task_id: TaskId, *, expected_revision: int | None, now: Moment) -> Sequence[ExecutionId]:
+        """Delete a task; what waits ends as cancelled, what runs is marked for cancel (those ids come back). History stays.
+
+        Raises:  NotFound; Stale; Unavailable.
+        """
+        ...
+
+    async def get_task(self, task_id: TaskId) -> TaskView | None: ...
+
+    async def get_tasks(self, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
+        """Those of *task_ids* that exist, in the same order."""
+        ...
+
+    async def list_tasks(
+        self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
+    ) -> Page[TaskView]:
+        """One page; ``now`` decides which pauses hold."""
+        ...
+
+
+class WorkStore(Protocol):
+    """The spine's verbs: the only ways in which work moves."""
+
+    async def due(self, now: Moment, limit: int) -> DueBatch:
+        """Up to *limit* tasks whose ``next_run_at`` is at or before *now*, the longest due first."""
+        ...
+
+    async def apply_plans(self, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
+        """Write each plan whole or not at all: executions whose key exists already are left as they are, ledger rows,
+        then cursor and next moment by compare-and-swap on (cursor, generation)."""
+        ...
+
+    async def enqueue(self, new: NewExecution, *, queue_limit: int) -> Execution:
+        """Queue one execution that somebody asked for; with a key that exists, the execution made then comes back.
+
+        Raises:  NotFound (task); LimitReached ``queue_full`` when *queue_limit* are queued; Unavailable.
+        """
+        ...
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        """Give up to ``limit`` queued executions, durably, to the worker; only then may their effects begin.
+
+        Eligible: queued, ``available_at <= now``, and no other execution of the same task is running unless its
+        overlap policy is ``allow`` (nor two in one batch). Order: ``policy.rank``, then ``available_at``, then the order of
+        creation. Each claim grows the epoch and the attempt by one and is visible to ``claimed_by`` at once.
+        """
+        ...
+
+    async def claimed_by(self, claim_id: str) -> Sequence[Claim]:
+        """The running executions that a claim request got: the read-back after an unsure answer."""
+        ...
+
+    async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
+        """Grow the beat of each ``(execution, epoch)`` that is still the newest claim of a running execution."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleVerdict]:
+        """End attempts: outcome, next state, the task's tally and followups in one write each.
+
+        Applied only if the execution runs with exactly that epoch (and ``expected_beat``, if set); going back to the
+        queue grows the epoch. A refused one of an attempt that was ended by somebody else is noted there.
+        """
+        ...
+
+    async def request_cancel(
+        self, *, execution_id: ExecutionId | None = None, task_id: TaskId | None = None, now: Moment
+    ) -> Sequence[tuple[ExecutionId, CancelVerdict]]:
+        """Cancel one execution, or all of a task that have not ended. Unknown ids give an empty list."""
+        ...
+
+    async def running(self) -> Sequence[Running]:
+        """Everything that runs now, on all instances (never more than there are slots)."""
+        ...
+
+    async def announce(self, instance: Instance, *, now: Moment) -> None:
+        """Write or refresh this process's row; with it go its wall time and a counter that others watch."""
+        ...
+
+    async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
+        """All announced processes, each with its counter and the wall time it last wrote."""
+        ...
+
+    async def retire(self, instance_ids: Sequence[WorkerId]) -> None:
+        """Remove rows of processes that have ended."""
+        ...
+
+    async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
+        """Set cursors later than *beyond* back to *now* and compute their next moments anew; how many."""
+        ...
+
+    async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
+        """Remove up to *limit* executions that ended before a moment, and as many older ledger rows; how many of each."""
+        ...
+
+
+class HistoryStore(Protocol):
+    """Reads of what happened."""
+
+    async def get_execution(self, execution_id: ExecutionId) -> Execution | None: ...
+
+    async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
+        """One page, waiting ones first, then by start, newest first; a deep page by cursor costs what the first does.
+
+        Raises:  Invalid for a cursor that this list did not give.
+        """
+        ...
+
+    async def list_occurrences(self, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
+        """The ledger of a task, newest first."""
+        ...
+
+    async def statistics(self, now: Moment) -> Statistics: ...
+
+
+class Store(TaskStore, WorkStore, HistoryStore, Protocol):
+    """All three, and the door."""
+
+    async def open(self) -> None:
+        """Make ready; safe to call once. Raises UnsafeStore when the store must not be used."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go; safe twice."""
+        ...
+
+    async def ping(self) -> None:
+        """Answer if the store can be written now. Raises Unavailable with the reason."""
+        ...
