@@ -35,11 +35,14 @@ test: $(VENV)/.dev-stamp ## the fast test suite, 300 simulated histories include
 	@exec $(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 check: $(VENV)/.dev-stamp ## style, types, the law of imports, the house rules
-	@printf '── ruff\n';         $(BIN)/ruff check --quiet $(SOURCES)
-	printf '── ruff format\n';   $(BIN)/ruff format --check --quiet $(SOURCES)
-	printf '── mypy --strict\n'; $(BIN)/mypy $(SOURCES)
-	printf '── import-linter\n'; $(BIN)/lint-imports
-	printf '── house\n';         $(BIN)/python -m pytest -q tests/house
+	@failed=()
+	step() { local name=$$1; shift; printf '── %s\n' "$$name"; "$$@" || failed+=("$$name"); }
+	step ruff            $(BIN)/ruff check --quiet $(SOURCES)
+	step 'ruff format'   $(BIN)/ruff format --check --quiet $(SOURCES)
+	step 'mypy --strict' $(BIN)/mypy $(SOURCES)
+	step import-linter   $(BIN)/lint-imports --no-logo
+	step house           $(BIN)/python -m pytest -q tests/house
+	[ "$${#failed[@]}" = 0 ] || { printf 'make check: to mend:'; printf ' [%s]' "$${failed[@]}"; echo; exit 1; } >&2
 
 test-all: ## every test, slow ones too, on each Python 3.11, 3.12 and 3.13 found
 	@$(find_pythons)

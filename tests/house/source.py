@@ -60,12 +60,17 @@ def sources(*folders: str) -> tuple[Source, ...]:
 @cache
 def tracked_files() -> tuple[Path, ...]:
     """The files in git that are there; without git, all that is not foreign."""
-    if shutil.which("git") and (ROOT / ".git").exists():
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
-    else:
-        paths = [p for p in sorted(ROOT.rglob("*")) if not _foreign(p)]
+    paths = _listed_by_git()
+    if not paths:
+        paths = [path for path in sorted(ROOT.rglob("*")) if not _foreign(path)]
     return tuple(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def _listed_by_git() -> list[Path]:
+    if not shutil.which("git"):
+        return []
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [ROOT / name for name in listed.stdout.split("\0") if name] if listed.returncode == 0 else []
 
 
 def _foreign(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.house.source import Function, Source, dotted, imported_modules, report, sources, tracked_files
+from tests.house.source import ROOT, Function, Source, dotted, imported_modules, report, sources, tracked_files
 
 LINE_MAX = 120
 FUNCTION_LINES_MAX = 80
@@ -99,6 +99,18 @@ def test_nothing_names_a_registry() -> None:
 
 def test_loose_ends_have_an_issue() -> None:
     report(text_faults(LOOSE_END, "write it as `TO" + "DO(#12)`, or do it now"))
+
+
+def test_decisions_are_written_down() -> None:
+    folder = ROOT / "docs" / "decisions"
+    written = {path.name[:4]: path.name for path in folder.glob("[0-9][0-9][0-9][0-9]-*.md")}
+    index = (folder / "README.md").read_text(encoding="utf-8")
+
+    faults = [f"docs/decisions/README.md does not list {name}" for name in written.values() if name not in index]
+    for source in sources(*CODE):
+        for cited in re.findall(r"[Dd]ecisions?((?:[ ,]+(?:and )?\d{4}\b)+)", source.text):
+            faults += [f"{source.name}: no decision {n}" for n in re.findall(r"\d{4}", cited) if n not in written]
+    report(faults)
 
 
 def test_fakes_not_mocks() -> None:
