@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from peregrine.domain.execution import Claim, Settlement
-from peregrine.domain.ids import ExecutionId, WorkerId
+from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.planning import Plan
 
@@ -21,6 +21,14 @@ class Planned:
 
     plans: Sequence[Plan]
     moved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unplannable:
+    """A task's schedule can't be read any more (its zone left the zone data); it is left alone until edited."""
+
+    task_id: TaskId
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,6 @@ class Recovered:
 @dataclass(frozen=True, slots=True)
 class ResultRefused:
     """An attempt ended after another worker had taken over; its result was refused and noted."""
-
-    execution_id: ExecutionId
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class ResultLost:
-    """The store was away so long that a result could not be stored before the lease ended; recovery decides."""
 
     execution_id: ExecutionId
     epoch: int
@@ -134,11 +134,11 @@ class Purged:
 
 Event: TypeAlias = (
     Planned
+    | Unplannable
     | Claimed
     | Settled
     | Recovered
     | ResultRefused
-    | ResultLost
     | LeaseLost
     | AttemptAbandoned
     | WentStale

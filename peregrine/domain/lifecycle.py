@@ -52,7 +52,7 @@ _IF_MARKED: Final = {
     Happening.LOST_AGAIN: Happening.CANCELLED,
     Happening.LOST_LAST: Happening.CANCELLED,
 }
-"""A marked execution that would be tried again, or whose worker is lost, ends as cancelled; one that ends first stays."""
+"""A marked execution that would be tried again, or whose worker is lost, ends as cancelled."""
 
 
 def next_state(state: State, happening: Happening, *, marked: bool = False) -> State:

@@ -26,9 +26,7 @@ MOMENT_MIN: Final = -62_135_596_800_000
 """The first millisecond of the year 1."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _UNIT_MS: Final = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND, "ms": 1}
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|d|h|m|s)", re.ASCII)
 _ISO = re.compile(
@@ -88,7 +86,7 @@ def parse_moment(text: str) -> Moment:
 
 
 def format_duration(duration: Duration) -> str:
-    """The seeds' form: ``45s``, ``1.5s``, ``2m``, ``1h30m``, ``0s``; largest unit hours, so text sorts as people read it."""
+    """The seeds' form: ``45s``, ``1.5s``, ``2m``, ``1h30m``, ``0s``; the largest unit is the hour."""
     if duration < 0:
         return "-" + format_duration(-duration)
     hours, rest = divmod(duration, HOUR)

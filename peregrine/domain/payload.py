@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from peregrine.domain.errors import Fault, Invalid
 from peregrine.domain.moment import HOUR, SECOND, Duration, format_duration, parse_duration
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 
@@ -61,7 +61,7 @@ class HttpPayload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionPayload:
-    """A call of a registered function; ``module`` and ``function_name`` are keys of the registry, never import paths."""
+    """A call of a registered function; ``module`` and ``function_name`` are keys of the registry, not paths."""
 
     function_name: str
     module: str = ""
@@ -112,6 +112,13 @@ def payload_config(payload: Payload) -> JsonObject:
             return {"task_name": payload.task_name, "parameters": payload.parameters}
         case CustomPayload():
             return {"executor": payload.executor, "parameters": payload.parameters}
+
+
+def with_parameters(payload: Payload, parameters: JsonObject | None) -> Payload:
+    """*payload* for one run: *parameters* of a "run now" stand over the stored ones (HTTP: in templates)."""
+    if not parameters or isinstance(payload, HttpPayload):
+        return payload
+    return replace(payload, parameters=payload.parameters | parameters)
 
 
 def _http_config(payload: HttpPayload) -> JsonObject:

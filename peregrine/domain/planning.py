@@ -1,5 +1,5 @@
-"""Owns the decision for one due task: which occurrences become executions, which are recorded as not run, and when
-to look again. Must not know how a plan is written.
+"""Owns the decision for one due task: what runs, what is recorded as not run, and when to look again.
+Must not know how a plan is written.
 
 Every instant in ``(cursor, now]`` gets exactly one verdict. The steps, oldest instant first: what fell into a pause
 is skipped; what is older than ``catchup_window`` is too old; what is later than ``misfire_grace`` goes by the misfire
@@ -34,7 +34,7 @@ class DueTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The decision for one due task. Written as a whole or not at all: refused when the cursor or the generation moved."""
+    """The decision for one due task. Written whole or not at all: refused when the cursor or the generation moved."""
 
     task_id: TaskId
     generation: int

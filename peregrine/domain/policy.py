@@ -1,4 +1,4 @@
-"""Owns how carefully a task runs — retries, overlap, misfires, priority — and the bounds of each; must not know counters."""
+"""Owns how carefully a task runs (retries, overlap, misfires, priority) and each bound; must not know counters."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class ExecutionSort(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Every given field must match. ``tags_any``: one of them; ``tags_all``: each; ``text``: part of name or description."""
+    """Every given field must match. ``tags_any``: one of them; ``tags_all``: each; ``text``: in name or description."""
 
     status: TaskStatus | None = None
     kind: Kind | None = None

@@ -13,7 +13,7 @@ SAFETY_MARGIN: Final[Duration] = 3 * SECOND
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Times in milliseconds. ``slots``: attempts at once; ``queue_size``: executions that may wait, in the whole store."""
+    """Times in milliseconds. ``slots``: attempts at once; ``queue_size``: executions that may wait, store-wide."""
 
     slots: int = 10
     queue_size: int = 1000

@@ -109,12 +109,16 @@ class TaskStore(Protocol):
         *plan* holds what the old definition left undecided up to now, so no occurrence falls between the two.
         Afterwards the cursor is ``max(plan.cursor_after or cursor, task.updated_at)`` if the generation changed.
 
-        Raises:  NotFound; Stale (revision, or the plan's cursor moved: read again); Conflict ``name_taken``; Unavailable.
+        Raises:  NotFound; Stale (revision or plan's cursor moved: read again); Conflict ``name_taken``; Unavailable.
         """
         ...
 
-    async def delete_task(self, task_id: TaskId, *, expected_revision: int | None, now: Moment) -> Sequence[ExecutionId]:
-        """Delete a task; what waits ends as cancelled, what runs is marked for cancel (those ids come back). History stays.
+    async def delete_task(
+        self, task_id: TaskId, *, expected_revision: int | None, now: Moment
+    ) -> Sequence[ExecutionId]:
+        """Delete a task; what waits ends as cancelled, what runs is marked for cancel (those ids come back).
+
+        History stays until retention.
 
         Raises:  NotFound; Stale; Unavailable.
         """
@@ -156,8 +160,8 @@ class WorkStore(Protocol):
         """Give up to ``limit`` queued executions, durably, to the worker; only then may their effects begin.
 
         Eligible: queued, ``available_at <= now``, and no other execution of the same task is running unless its
-        overlap policy is ``allow`` (nor two in one batch). Order: ``policy.rank``, then ``available_at``, then the order of
-        creation. Each claim grows the epoch and the attempt by one and is visible to ``claimed_by`` at once.
+        overlap policy is ``allow`` (nor two in one batch). Order: ``policy.rank``, then ``available_at``, then the
+        order of creation. Each claim grows the epoch and the attempt by one and is visible to ``claimed_by`` at once.
         """
         ...
 
@@ -204,7 +208,7 @@ class WorkStore(Protocol):
         ...
 
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
-        """Remove up to *limit* executions that ended before a moment, and as many older ledger rows; how many of each."""
+        """Remove up to *limit* executions that ended before a moment, and as many older ledger rows; both counts."""
         ...
 
 

@@ -1,0 +1,46 @@
+"""Owns retention, in bounded bites, and cursors that a wrong clock left in the future. Must not know live work."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peregrine.domain.event import CursorReanchored, Purged
+from peregrine.domain.moment import DAY, Duration
+from peregrine.engine.loop import tell
+from peregrine.engine.settings import EngineSettings
+from peregrine.ports.clock import Clock
+from peregrine.ports.observer import Observer
+from peregrine.ports.store import WorkStore
+
+BITE: Final = 1000
+"""Most rows removed in one write: a long delete would hold up every claim (guarantees, retention)."""
+FUTURE_MAX: Final[Duration] = DAY
+"""A cursor further ahead than this was written under a wrong clock."""
+
+
+class Cleaner:
+    """The turn of the cleaning loop: one bite."""
+
+    def __init__(self, settings: EngineSettings, *, store: WorkStore, clock: Clock, observer: Observer) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._clean_again_at: int | None = None
+
+    async def turn(self) -> Duration:
+        """Take one bite if it is time; again at once while there is more."""
+        now = self._clock.monotonic()
+        if self._clean_again_at is not None and now < self._clean_again_at:
+            return self._clean_again_at - now
+        wall = self._clock.now()
+        moved = await self._store.reanchor(beyond=wall + FUTURE_MAX, now=wall)
+        if moved:
+            tell(self._observer, CursorReanchored(moved))
+        executions, ledger = await self._store.purge(before=wall - self._settings.retention, limit=BITE)
+        if executions or ledger:
+            tell(self._observer, Purged(executions, ledger))
+        if executions >= BITE or ledger >= BITE:
+            return 0
+        self._clean_again_at = now + self._settings.cleanup_interval
+        return self._settings.cleanup_interval

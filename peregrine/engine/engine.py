@@ -1,0 +1,204 @@
+"""Owns which loops there are and their order up and down. Must not know any technology."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from peregrine.domain.errors import Unavailable
+from peregrine.domain.execution import Outcome, Running
+from peregrine.domain.moment import SECOND, Duration
+from peregrine.engine.claimer import Claimer
+from peregrine.engine.cleaner import Cleaner
+from peregrine.engine.keeper import Keeper
+from peregrine.engine.loop import Loop
+from peregrine.engine.planner import Planner
+from peregrine.engine.pool import Pool
+from peregrine.engine.reaper import Reaper
+from peregrine.engine.recorder import Recorder
+from peregrine.engine.run import Ending, Run
+from peregrine.engine.settings import EngineSettings
+from peregrine.ports.bus import Bus, Topic
+from peregrine.ports.clock import Clock
+from peregrine.ports.engine_view import EngineFacts, EngineMode
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.executor import Executor
+from peregrine.ports.host import Host, Instance
+from peregrine.ports.observer import Observer
+from peregrine.ports.store import WorkStore
+
+FLUSH_WITHIN: Final[Duration] = 5 * SECOND
+"""How long a shutdown waits for outcomes to be stored, once nothing runs any more."""
+FENCE_LOOK: Final[Duration] = SECOND
+"""Longest time between two looks at the leases: a thawed process notices within it."""
+
+
+class Engine:
+    """The hall: planner, claimer, pool, recorder, keeper, fence, reaper and cleaner over one store.
+
+    Any number of engines may share a store; none leads. ``start`` and ``stop`` are safe twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: WorkStore,
+        executor: Executor,
+        clock: Clock,
+        entropy: Entropy,
+        bus: Bus,
+        host: Host,
+        observer: Observer,
+        instance: Instance,
+        settings: EngineSettings,
+    ) -> None:
+        self.instance = instance
+        self.settings = settings
+        self._store, self._clock, self._bus = store, clock, bus
+        self._recorder = Recorder(
+            settings, store=store, clock=clock, entropy=entropy, observer=observer, on_settled=self._settled
+        )
+        self._pool = Pool(settings, executor=executor, clock=clock, observer=observer, on_end=self._run_ended)
+        self._recorder.pool = self._pool
+        self._planner = Planner(settings, store=store, clock=clock, observer=observer, on_queued=self._queued)
+        claimer = Claimer(
+            settings,
+            worker_id=instance.id,
+            store=store,
+            pool=self._pool,
+            clock=clock,
+            entropy=entropy,
+            observer=observer,
+        )
+        self._reaper = Reaper(
+            settings,
+            me=instance,
+            store=store,
+            pool=self._pool,
+            host=host,
+            clock=clock,
+            entropy=entropy,
+            observer=observer,
+            on_recovered=self._queued,
+        )
+        keeper = Keeper(settings, store=store, pool=self._pool, clock=clock)
+        cleaner = Cleaner(settings, store=store, clock=clock, observer=observer)
+
+        def loop(name: str, turn: Callable[[], Awaitable[Duration]], poll: Duration) -> Loop:
+            return Loop(name, turn, clock=clock, observer=observer, poll=poll)
+
+        self._plan = loop("planner", self._planner.turn, settings.poll)
+        self._claim = loop("claimer", claimer.turn, settings.poll)
+        self._record = loop("recorder", self._recorder.turn, settings.poll)
+        self._keep = loop("keeper", keeper.turn, settings.beat_every)
+        self._fence = loop("fence", self._fence_turn, FENCE_LOOK)
+        self._reap = loop("reaper", self._reaper.turn, settings.beat_every)
+        self._clean = loop("cleaner", cleaner.turn, settings.cleanup_interval)
+        self._loops = (self._record, self._keep, self._fence, self._reap, self._claim, self._plan, self._clean)
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._mode = EngineMode.STOPPED
+
+    async def start(self) -> None:
+        """Begin: everything that guards running work first, then what makes and starts it."""
+        if self._unsubscribe:
+            return
+        self._unsubscribe = [
+            self._bus.subscribe(Topic.QUEUED, self._claim.wake),
+            self._bus.subscribe(Topic.TASKS, self._plan.wake),
+            self._bus.subscribe(Topic.CANCEL, self._keep.wake),
+        ]
+        for one in self._loops:
+            one.start()
+        self._mode = EngineMode.RUNNING
+
+    async def stop(self, *, grace: Duration | None = None) -> None:
+        """End: make and start nothing more, let what runs finish for *grace*, interrupt the rest, store every outcome.
+
+        The lease is renewed until the last run has ended. What can't be stored in time is found by the next start.
+        """
+        self._mode = EngineMode.DRAINING
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe = []
+        await asyncio.gather(self._plan.stop(), self._claim.stop(), self._clean.stop())
+        await self._drain(self.settings.shutdown_grace if grace is None else grace)
+        self._pool.end_all(Ending.INTERRUPTED)
+        await self._drain(self.settings.stop_grace + SECOND)
+        await self._flush()
+        for one in (self._reap, self._keep, self._fence, self._record):
+            await one.stop()
+        try:
+            await self._store.retire([self.instance.id])
+        except Unavailable:
+            pass  # the row is taken away by whoever notices that this process has gone
+        self._mode = EngineMode.STOPPED
+
+    def interrupt(self) -> None:
+        """Do not wait any longer in a ``stop`` under way: interrupt what still runs."""
+        self._pool.end_all(Ending.INTERRUPTED)
+
+    def facts(self) -> EngineFacts:
+        """What is true of this engine now (``ports.engine_view``)."""
+        failing = {one.name: one.failure for one in self._loops if one.failing_since is not None}
+        since = min((one.failing_since for one in self._loops if one.failing_since is not None), default=None)
+        return EngineFacts(
+            mode=self._mode,
+            slots=self.settings.slots,
+            active=self._pool.active,
+            failing=failing,
+            store_away_since=None if since is None else self._clock.now() - (self._clock.monotonic() - since),
+            stale=len(self._reaper.stale),
+            clock_steps=self._planner.clock_steps,
+            quiet_for=self._planner.quiet_for,
+            clock_skew=self._reaper.clock_skew,
+        )
+
+    @property
+    def active(self) -> int:
+        """Attempts that run here now."""
+        return self._pool.active
+
+    @property
+    def unsettled(self) -> int:
+        """Outcomes that wait to be stored."""
+        return self._recorder.waiting
+
+    @property
+    def stale(self) -> Sequence[Running]:
+        """Executions on any instance that run longer than the stale timeout, as of the last look."""
+        return self._reaper.stale
+
+    def runs(self) -> Sequence[Run]:
+        """What runs here now, for whoever wants to show progress."""
+        return tuple(run for run in self._pool.runs() if not run.ended)
+
+    async def _drain(self, within: Duration) -> None:
+        try:
+            async with asyncio.timeout(within / 1000):
+                await self._pool.idle()
+        except TimeoutError:
+            pass
+
+    async def _flush(self) -> None:
+        give_up_at = self._clock.monotonic() + FLUSH_WITHIN
+        while self._recorder.waiting and self._clock.monotonic() < give_up_at:
+            self._record.wake()
+            await asyncio.sleep(0.005)
+
+    async def _fence_turn(self) -> Duration:
+        nearest = self._pool.fence()
+        return FENCE_LOOK if nearest is None else max(1, nearest - self._clock.monotonic())
+
+    def _run_ended(self, run: Run, outcome: Outcome) -> None:
+        self._recorder.take(run, outcome)
+        self._record.wake()
+        self._claim.wake()
+
+    def _queued(self) -> None:
+        self._claim.wake()
+        self._bus.publish(Topic.QUEUED)
+
+    def _settled(self) -> None:
+        self._claim.wake()
+        self._bus.publish(Topic.SETTLED)

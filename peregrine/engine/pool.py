@@ -1,0 +1,120 @@
+"""Owns the slots: every run from its claim until its settlement is stored. Must not know triggers, stores, retries.
+
+The table is keyed by (execution, epoch), not by execution: this worker may claim the next attempt of an execution
+while the answer to the previous settlement is still unsure (guarantees, step R).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from peregrine.domain.event import AttemptAbandoned
+from peregrine.domain.execution import Claim, Outcome
+from peregrine.domain.ids import ExecutionId
+from peregrine.engine.loop import tell
+from peregrine.engine.run import Ending, Run
+from peregrine.engine.settings import EngineSettings
+from peregrine.ports.clock import Clock
+from peregrine.ports.executor import Executor
+from peregrine.ports.observer import Observer
+
+RunKey: TypeAlias = tuple[ExecutionId, int]
+
+
+class Pool:
+    """Starts claims, knows what runs, and hands each outcome on once. *on_end* takes the outcome of a run."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        executor: Executor,
+        clock: Clock,
+        observer: Observer,
+        on_end: Callable[[Run, Outcome], None],
+    ) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._clock = clock
+        self._observer = observer
+        self._on_end = on_end
+        self._runs: dict[RunKey, Run] = {}
+        self._active = 0
+        self._idle: asyncio.Event = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def active(self) -> int:
+        """Attempts that run now."""
+        return self._active
+
+    @property
+    def free(self) -> int:
+        """How many more may be claimed: free slots, less when many outcomes wait to be stored (back-pressure)."""
+        unsettled = len(self._runs) - self._active
+        return max(0, min(self._settings.slots - self._active, 2 * self._settings.slots - unsettled))
+
+    def holds(self, key: RunKey) -> bool:
+        """Whether this worker runs, or has yet to store, exactly this attempt."""
+        return key in self._runs
+
+    def runs(self) -> Sequence[Run]:
+        """All runs whose settlement is not stored yet."""
+        return tuple(self._runs.values())
+
+    def start(self, claims: Iterable[Claim], *, asked_at: int) -> None:
+        """Run *claims*, asked for at *asked_at* on the steady clock: their lease counts from before the asking."""
+        fence_at = asked_at + self._settings.lease - self._settings.margin
+        now = self._clock.monotonic()
+        for claim in claims:
+            run = Run(
+                claim,
+                fence_at=fence_at,
+                deadline=now + claim.task.policy.timeout,
+                stop_grace=self._settings.stop_grace,
+                on_end=self._ended,
+            )
+            self._runs[run.key] = run
+            self._active += 1
+            self._idle.clear()
+            if now >= fence_at:
+                # We slept through the lease between asking and now; others may already be at it.
+                run.end(Ending.LEASE_ENDED)
+            else:
+                run.start(self._executor)
+
+    def forget(self, run: Run) -> None:
+        """The run's settlement is stored, or can never be: let go of it."""
+        self._runs.pop(run.key, None)
+
+    def fence(self) -> int | None:
+        """Stop every run whose lease has ended; the steady-clock moment of the next such end, None without runs."""
+        now = self._clock.monotonic()
+        nearest: int | None = None
+        for run in self.runs():
+            if run.ended:
+                continue
+            if run.fence_at <= now:
+                run.end(Ending.LEASE_ENDED)
+            elif nearest is None or run.fence_at < nearest:
+                nearest = run.fence_at
+        return nearest
+
+    def end_all(self, ending: Ending) -> None:
+        """Tell every run to stop."""
+        for run in self.runs():
+            run.end(ending)
+
+    async def idle(self) -> None:
+        """Return when nothing runs."""
+        await self._idle.wait()
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        self._active -= 1
+        if self._active == 0:
+            self._idle.set()
+        if run.abandoned:
+            tell(self._observer, AttemptAbandoned(*run.key))
+        self._on_end(run, outcome)

@@ -1,0 +1,157 @@
+"""Owns what nobody renewed any more: attempts of lost workers are ended by observation; not: live claims.
+
+No clock of another process is ever compared with ours (guarantees, step R). Each running row is watched: when its
+``(epoch, beat)`` stood still for a whole lease **of our own steady clock**, its worker is lost. After a start, a freeze
+of ourselves or an outage of the store the watching starts anew, so that nobody is declared dead because *we* were away.
+A worker of this very machine whose process is gone for certain needs no watching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from peregrine.domain.event import Recovered, WentStale
+from peregrine.domain.execution import Running, Settlement
+from peregrine.domain.ids import WorkerId
+from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.retry import recover
+from peregrine.engine.loop import tell
+from peregrine.engine.pool import Pool, RunKey
+from peregrine.engine.settings import EngineSettings
+from peregrine.ports.clock import Clock
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.host import Host, Instance
+from peregrine.ports.observer import Observer
+from peregrine.ports.store import SettleVerdict, WorkStore
+
+
+@dataclass(slots=True)
+class _Watch:
+    beat: int
+    still_since: int
+    epoch_since: int
+
+
+class Reaper:
+    """The turn of the reaping loop."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        me: Instance,
+        store: WorkStore,
+        pool: Pool,
+        host: Host,
+        clock: Clock,
+        entropy: Entropy,
+        observer: Observer,
+        on_recovered: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._me = me
+        self._store = store
+        self._pool = pool
+        self._host = host
+        self._clock = clock
+        self._entropy = entropy
+        self._observer = observer
+        self._on_recovered = on_recovered
+        self._watched: dict[RunKey, _Watch] = {}
+        self._instances: dict[WorkerId, tuple[int, int]] = {}
+        self._looked_at: int | None = None
+        self._looked_at_wall: Moment = 0
+        self.clock_skew: Duration = 0
+        """The largest difference seen between this wall clock and another instance's."""
+        self._told_stale: set[RunKey] = set()
+        self.stale: tuple[Running, ...] = ()
+        """Executions that run longer than the stale timeout, as of the last look."""
+
+    async def turn(self) -> Duration:
+        """Look at everything that runs anywhere, and end what has lost its worker."""
+        self._forget_if_away()
+        await self._store.announce(self._me, now=self._clock.now())
+        gone = await self._gone_instances()
+        rows = await self._store.running()
+        looked_at = self._clock.monotonic()
+        lost = self._lost(rows, gone, looked_at)
+        self._note_stale(rows)
+        if lost:
+            await self._recover(lost)
+        if gone:
+            await self._store.retire(sorted(gone))
+        self._looked_at = looked_at
+        return self._settings.beat_every
+
+    def _forget_if_away(self) -> None:
+        now = self._clock.monotonic()
+        if self._looked_at is None or now - self._looked_at > self._settings.lease // 2 + self._settings.beat_every:
+            self._watched.clear()
+            self._instances.clear()
+
+    async def _gone_instances(self) -> set[WorkerId]:
+        """Processes of this machine that ended for certain, and strangers silent for ten leases (shown no more)."""
+        now = self._clock.monotonic()
+        gone: set[WorkerId] = set()
+        rows = await self._store.instances()
+        self.clock_skew = self._skew([wall for i, c, wall in rows if self._instances.get(i.id, (c, 0))[0] != c])
+        self._looked_at_wall = self._clock.now()
+        for instance, counter, _ in rows:
+            if instance.id == self._me.id:
+                continue
+            seen, since = self._instances.get(instance.id, (counter, now))
+            self._instances[instance.id] = (counter, since if seen == counter else now)
+            if self._host.is_gone(instance) or (seen == counter and now - since > 10 * self._settings.lease):
+                gone.add(instance.id)
+        return gone
+
+    def _skew(self, walls: Sequence[Moment]) -> Duration:
+        """How far *walls*, written since our last look, lie outside the time between that look and now."""
+        now = self._clock.now()
+        return max((max(wall - now, self._looked_at_wall - wall, 0) for wall in walls), default=0)
+
+    def _lost(self, rows: Sequence[Running], gone: set[WorkerId], now: int) -> list[Running]:
+        lost: list[Running] = []
+        watched: dict[RunKey, _Watch] = {}
+        for row in rows:
+            key = (row.execution_id, row.epoch)
+            if self._pool.holds(key):
+                continue
+            watch = self._watched.get(key) or _Watch(row.beat, now, now)
+            if watch.beat != row.beat:
+                watch.beat, watch.still_since = row.beat, now
+            watched[key] = watch
+            if row.worker_id in gone or self._is_lost(row, watch, now):
+                lost.append(row)
+        self._watched = watched
+        return lost
+
+    def _is_lost(self, row: Running, watch: _Watch, now: int) -> bool:
+        if now - watch.still_since >= self._settings.lease:
+            return True
+        # Its worker still renews but does not keep the task's own timeout: it is broken, and waiting won't mend it.
+        if row.task is None:
+            return False
+        return now - watch.epoch_since >= row.task.policy.timeout + 2 * self._settings.lease
+
+    async def _recover(self, lost: Sequence[Running]) -> None:
+        now = self._clock.now()
+        settlements = [recover(row, self._me.id, now, self._entropy.chance()) for row in lost]
+        verdicts = await self._store.settle(settlements)
+        written: list[Settlement] = []
+        for settlement, verdict in zip(settlements, verdicts, strict=True):
+            if verdict is not SettleVerdict.STALE:
+                written.append(settlement.if_cancelled() if verdict is SettleVerdict.CANCELLED else settlement)
+        if written:
+            tell(self._observer, Recovered(written))
+            self._on_recovered()
+
+    def _note_stale(self, rows: Sequence[Running]) -> None:
+        now = self._clock.now()
+        self.stale = tuple(row for row in rows if now - row.started_at > self._settings.stale_after)
+        keys = {(row.execution_id, row.epoch) for row in self.stale}
+        for row in self.stale:
+            if (row.execution_id, row.epoch) not in self._told_stale:
+                tell(self._observer, WentStale(row.execution_id, row.worker_id, now - row.started_at))
+        self._told_stale = keys

@@ -1,0 +1,91 @@
+"""Owns outcome → settlement → stored. Must not know how the work ran.
+
+A settlement that can't be stored is kept and repeated: storing is guarded by the epoch, so it can come late but never
+wrong. The run stays in the pool until then, so its lease is renewed as long as that is possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from peregrine.domain.event import LeaseLost, ResultRefused, Settled
+from peregrine.domain.execution import Outcome, Settlement
+from peregrine.domain.moment import Duration
+from peregrine.domain.retry import settle
+from peregrine.engine.loop import tell
+from peregrine.engine.pool import Pool
+from peregrine.engine.run import Ending, Run
+from peregrine.engine.settings import EngineSettings
+from peregrine.ports.clock import Clock
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.observer import Observer
+from peregrine.ports.store import SettleVerdict, WorkStore
+
+BATCH: Final = 500
+
+
+class Recorder:
+    """The turn of the recording loop, and the door through which outcomes come in."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        store: WorkStore,
+        clock: Clock,
+        entropy: Entropy,
+        observer: Observer,
+        on_settled: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._entropy = entropy
+        self._observer = observer
+        self._on_settled = on_settled
+        self._waiting: list[tuple[Run, Settlement]] = []
+        self.pool: Pool | None = None
+        """Set by the engine: pool and recorder know each other, the pool only by a callback."""
+
+    @property
+    def waiting(self) -> int:
+        """Settlements not stored yet."""
+        return len(self._waiting)
+
+    def take(self, run: Run, outcome: Outcome) -> None:
+        """Accept the outcome of *run*; a fenced one writes nothing, since another worker has taken over."""
+        if run.ending in (Ending.FENCED, Ending.LEASE_ENDED):
+            tell(self._observer, LeaseLost(*run.key))
+        if run.ending is Ending.FENCED:
+            assert self.pool is not None
+            self.pool.forget(run)
+            return
+        settlement = settle(run.claim, outcome, self._clock.now(), self._entropy.chance())
+        self._waiting.append((run, settlement))
+
+    async def turn(self) -> Duration:
+        """Store everything that waits, once."""
+        batch = self._waiting[:BATCH]
+        if not batch:
+            return self._settings.poll
+        verdicts = await self._store.settle([settlement for _, settlement in batch])
+        del self._waiting[: len(batch)]
+        self._tell(batch, verdicts)
+        self._on_settled()
+        return 0 if self._waiting else self._settings.poll
+
+    def _tell(self, batch: list[tuple[Run, Settlement]], verdicts: Sequence[SettleVerdict]) -> None:
+        assert self.pool is not None
+        stored: list[Settlement] = []
+        for (run, settlement), verdict in zip(batch, verdicts, strict=True):
+            self.pool.forget(run)
+            match verdict:
+                case SettleVerdict.APPLIED | SettleVerdict.REPEATED:
+                    stored.append(settlement)
+                case SettleVerdict.CANCELLED:
+                    stored.append(settlement.if_cancelled())
+                case SettleVerdict.STALE:
+                    tell(self._observer, ResultRefused(*run.key))
+        if stored:
+            tell(self._observer, Settled(stored))

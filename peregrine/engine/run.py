@@ -1,0 +1,163 @@
+"""Owns one attempt while it runs: its deadline, how it is told to stop, and the outcome of whatever happens.
+Must not know retries or stores.
+
+Everything that ends a run early — timeout, cancel, a lease that can't be kept, shutdown — arrives at ``end`` and the
+first one wins. The executor's coroutine is cancelled; if it has not let go after ``stop_grace`` it is abandoned: the
+outcome is given without it, and whatever it still says is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from peregrine.domain.execution import CANCELLED_ERROR, CANCELLED_OUTPUT, LOST_ERROR, AttemptOutcome, Claim, Outcome
+from peregrine.domain.moment import Duration, format_duration
+from peregrine.domain.payload import JsonValue, with_parameters
+from peregrine.ports.executor import Executor
+
+LOG_LINES_MAX: Final = 200
+LOG_LINE_MAX: Final = 2000
+OUTPUT_MAX: Final = 64 * 1024
+ERROR_MAX: Final = 4 * 1024
+
+
+class Ending(StrEnum):
+    """Why a run is told to stop."""
+
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """We shut down."""
+    FENCED = "fenced"
+    """Another worker has taken over: nothing may be written."""
+    LEASE_ENDED = "lease_ended"
+    """Our lease could not be kept; nobody has taken over yet as far as we know."""
+
+
+class Run:
+    """One attempt, from its start until its outcome is given to *on_end*, exactly once. Is its own ``RunContext``."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        fence_at: int,
+        deadline: int,
+        stop_grace: Duration,
+        on_end: Callable[[Run, Outcome], None],
+    ) -> None:
+        self.claim = claim
+        self.key = (claim.execution_id, claim.epoch)
+        self.fence_at = fence_at
+        """Steady-clock moment at which this run must have stopped unless the lease is renewed."""
+        self.deadline = deadline
+        self.ending: Ending | None = None
+        self.abandoned = False
+        self.ended = False
+        self.fraction: float | None = None
+        self.progress_text = ""
+        self.lines: deque[str] = deque(maxlen=LOG_LINES_MAX)
+        self._stop_grace = stop_grace
+        self._on_end = on_end
+        self._task: asyncio.Task[Outcome] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def worker_id(self) -> str:
+        return self.claim.worker_id
+
+    def log(self, line: str) -> None:
+        """Keep *line* with the execution; the newest ``LOG_LINES_MAX`` are kept."""
+        self.lines.append(line[:LOG_LINE_MAX])
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far it is, 0 to 1."""
+        self.fraction = min(1.0, max(0.0, fraction))
+        self.progress_text = text[:LOG_LINE_MAX]
+
+    def start(self, executor: Executor) -> None:
+        """Begin the attempt. Its claim has been committed."""
+        payload = with_parameters(self.claim.task.payload, self.claim.parameters)
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(executor.run(payload, self))
+        self._task.add_done_callback(self._finished)
+        self._timer = loop.call_later(self.claim.task.policy.timeout / 1000, self.end, Ending.TIMED_OUT)
+
+    def end(self, ending: Ending) -> None:
+        """Tell the run to stop, because of *ending*; the first one wins."""
+        if self.ended or self.ending is not None:
+            return
+        self.ending = ending
+        self._disarm()
+        if self._task is None:
+            self._give(self._early_outcome())
+            return
+        self._task.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self._stop_grace / 1000, self._abandon)
+
+    def _finished(self, task: asyncio.Task[Outcome]) -> None:
+        if self.ended:
+            # An abandoned run has let go at last: take what it raises, so that nobody complains of it.
+            if not task.cancelled():
+                task.exception()
+            return
+        if self.ending is not None:
+            if not task.cancelled():
+                task.exception()
+            self._give(self._early_outcome())
+        elif task.cancelled():
+            self._give(Outcome.failed("the run cancelled itself"))
+        elif (error := task.exception()) is not None:
+            self._give(Outcome.failed(f"{type(error).__name__}: {error}"[:ERROR_MAX]))
+        else:
+            self._give(task.result())
+
+    def _abandon(self) -> None:
+        self.abandoned = True
+        self._give(self._early_outcome())
+
+    def _early_outcome(self) -> Outcome:
+        assert self.ending is not None
+        note = "; it did not stop when told and was abandoned" if self.abandoned else ""
+        match self.ending:
+            case Ending.TIMED_OUT:
+                limit = format_duration(self.claim.task.policy.timeout)
+                return Outcome(verdict=AttemptOutcome.TIMED_OUT, error=f"timed out after {limit}{note}")
+            case Ending.CANCELLED:
+                return Outcome(verdict=AttemptOutcome.CANCELLED, error=CANCELLED_ERROR, output=CANCELLED_OUTPUT)
+            case Ending.INTERRUPTED:
+                return Outcome(verdict=AttemptOutcome.INTERRUPTED, error=f"interrupted: the service was stopped{note}")
+            case Ending.FENCED | Ending.LEASE_ENDED:
+                return Outcome(verdict=AttemptOutcome.LOST, error=f"{LOST_ERROR}: the lease could not be kept{note}")
+
+    def _give(self, outcome: Outcome) -> None:
+        self.ended = True
+        self._disarm()
+        self._on_end(self, self._bounded(outcome))
+
+    def _bounded(self, outcome: Outcome) -> Outcome:
+        """*outcome* within our limits, with what was logged; the executor's own word on ``truncated`` is kept."""
+        detail = dict(outcome.detail)
+        if self.lines:
+            kept: list[JsonValue] = [*self.lines]
+            detail["log"] = kept
+        if self.abandoned:
+            detail["abandoned"] = True
+        return Outcome(
+            verdict=outcome.verdict,
+            output=outcome.output[:OUTPUT_MAX],
+            error=outcome.error[:ERROR_MAX] if outcome.error is not None else None,
+            truncated=outcome.truncated or len(outcome.output) > OUTPUT_MAX,
+            detail=detail,
+            retryable=outcome.retryable,
+            retry_after=outcome.retry_after,
+        )
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
