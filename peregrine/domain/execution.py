@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
-from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.moment import MOMENT_MAX, Duration, Moment
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import Priority
 from peregrine.domain.task import Task
@@ -21,6 +21,8 @@ CANCELLED_OUTPUT: Final = "Execution stopped by user request"
 """The seeds' words; existing clients look for them."""
 LOST_ERROR: Final = "worker lost"
 POISON_ERROR: Final = "poison: worker died 3 times"
+LATE_NOTE: Final = "; a late result"
+"""How the note of a refused result begins, behind the error of the attempt that was ended as lost."""
 
 
 class State(StrEnum):
@@ -102,6 +104,15 @@ class Attempt:
     outcome: AttemptOutcome | None = None
     error: str | None = None
 
+    def noting_late(self, late: AttemptOutcome) -> Attempt:
+        """This ended attempt with a note that its worker came back with a result after all, which was refused.
+
+        The worker may ask again (its answer was lost): noting the same twice changes nothing.
+        """
+        note = f"{LATE_NOTE} ({late}) was refused"
+        error = self.error or ""
+        return self if note in error else replace(self, error=error + note)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -141,6 +152,15 @@ class Execution:
         if self.started_at is None or self.completed_at is None:
             return None
         return max(0, self.completed_at - self.started_at)
+
+    @property
+    def listed_at(self) -> Moment:
+        """Where it stands in a list, the highest first: waiting ones, then by start (by end, if it never started)."""
+        if self.state is State.QUEUED:
+            return MOMENT_MAX + 1
+        listed = self.completed_at if self.started_at is None else self.started_at
+        assert listed is not None, "what neither waits nor started must have ended"
+        return listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +260,15 @@ class Settlement:
         """When the attempt ended."""
         assert self.attempt.completed_at is not None
         return self.attempt.completed_at
+
+    def wrote(self, stored: Attempt) -> bool:
+        """Whether *stored* is the attempt as this very settlement ended it: the write came through, the answer did not.
+
+        A note of a late result may have been added since, so the errors may differ behind what was written.
+        """
+        mine = self.attempt
+        same = replace(stored, error=mine.error) == mine
+        return same and (stored.error == mine.error or (stored.error or "").startswith((mine.error or "") + LATE_NOTE))
 
     def if_cancelled(self) -> Settlement:
         """This settlement for an execution marked for cancel: what would try again, or was lost, ends as cancelled.

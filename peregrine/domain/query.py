@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
-from peregrine.domain.execution import Cause, ExecutionOutcome
+from peregrine.domain.errors import Invalid
+from peregrine.domain.execution import Cause, ExecutionOutcome, State
 from peregrine.domain.ids import TaskId, WorkerId
 from peregrine.domain.moment import Moment
 from peregrine.domain.payload import Kind
 from peregrine.domain.policy import Priority
+from peregrine.domain.task import TaskView
 
 Item = TypeVar("Item")
 
@@ -32,6 +36,19 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
     PENDING = "pending"
 
+    @classmethod
+    def of(cls, view: TaskView, now: Moment) -> TaskStatus:
+        """The word for *view* at *now*."""
+        if not view.task.enabled:
+            return cls.DISABLED
+        if view.task.is_paused(now):
+            return cls.PAUSED
+        if view.running:
+            return cls.RUNNING
+        if view.tally.last_succeeded is None:
+            return cls.PENDING
+        return cls.COMPLETED if view.tally.last_succeeded else cls.FAILED
+
 
 class ExecutionStatus(StrEnum):
     """The wire's word for an execution's state; a cancelled one shows as failed, as the seeds want it."""
@@ -41,9 +58,25 @@ class ExecutionStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
 
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The states that show as this word."""
+        return _STATES[self]
+
+
+_STATES: Final = {
+    ExecutionStatus.PENDING: (State.QUEUED,),
+    ExecutionStatus.RUNNING: (State.RUNNING,),
+    ExecutionStatus.COMPLETED: (State.COMPLETED,),
+    ExecutionStatus.FAILED: (State.FAILED, State.CANCELLED),
+}
+
 
 class TaskSort(StrEnum):
-    """What a list of tasks may be ordered by; ties by id."""
+    """What a list of tasks may be ordered by; ties by id. Descending is exactly the reverse, ties included.
+
+    Names compare by code point; a task that has no next run comes after all that have one.
+    """
 
     UPDATED_AT = "updated_at"
     CREATED_AT = "created_at"
@@ -76,7 +109,8 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionFilter:
-    """Every given field must match; ``started_after`` inclusive, ``started_before`` exclusive."""
+    """Every given field must match; ``started_after`` inclusive, ``started_before`` exclusive; ``text``: part of output
+    or error, sought as in ``TaskFilter``."""
 
     status: ExecutionStatus | None = None
     outcome: ExecutionOutcome | None = None
@@ -110,3 +144,36 @@ class Page(Generic[Item]):
     total: int
     total_exact: bool = True
     next_cursor: str | None = None
+
+
+CURSOR_MAX: Final = 4096
+INT_MAX: Final = 2**53
+"""No position holds a larger number, and a store could not compare with one."""
+
+
+def write_cursor(list_name: str, *position: int | str) -> str:
+    """The cursor behind the item that stands at *position* in a list: url-safe text, the same in every store.
+
+    It says where, not how many, so what is added or removed meanwhile shifts nothing.
+    """
+    text = json.dumps([list_name, *position], ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def read_cursor(list_name: str, cursor: str, *shape: type[int] | type[str]) -> tuple[int | str, ...]:
+    """The position that *cursor* holds, of the types of *shape*.
+
+    Raises:  Invalid for a cursor that the list *list_name* did not write.
+    """
+    try:
+        if len(cursor) > CURSOR_MAX:
+            raise ValueError(cursor[:80])
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        name, *position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        if name != list_name or [type(part) for part in position] != list(shape):
+            raise ValueError(name)
+        if write_cursor(name, *position) != cursor or any(isinstance(p, int) and abs(p) > INT_MAX for p in position):
+            raise ValueError(name)
+    except (ValueError, TypeError, RecursionError):
+        raise Invalid.at("/cursor", "is not a cursor of this list; ask without one to begin anew") from None
+    return tuple(position)

@@ -116,6 +116,24 @@ class Tally:
         """Mean milliseconds from start to end over all ended executions; 0 when there is none."""
         return self.runtime_total // self.total_runs if self.total_runs else 0
 
+    def counting(self, *, succeeded: bool, started_at: Moment | None, ended_at: Moment, error: str | None) -> Tally:
+        """This tally with one more ended execution.
+
+        One that was cancelled before it ever started adds no runtime, and the last run stays the last that ran.
+        """
+        duration = None if started_at is None else max(0, ended_at - started_at)
+        return replace(
+            self,
+            total_runs=self.total_runs + 1,
+            success_count=self.success_count + (1 if succeeded else 0),
+            failure_count=self.failure_count + (0 if succeeded else 1),
+            runtime_total=self.runtime_total + (duration or 0),
+            last_run_at=self.last_run_at if started_at is None else started_at,
+            last_duration=self.last_duration if duration is None else duration,
+            last_succeeded=succeeded,
+            last_error=None if succeeded else error,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
