@@ -148,7 +148,7 @@ echo "── $(VENV): installing $$(grep -c '==' $(1)) packages from $(1)"
     $(BIN)/python -m pip install --progress-bar off --require-hashes -r $(1) &&
     $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 } 2> $(VENV)/install.log | awk -v want="$$(grep -c '==' $(1))" '
-    /^Collecting /                   { if (++seen % 20 == 0) { printf "   %d of %d\n", seen, want; fflush() } }
+    /^(Collecting|Processing) /      { if (++seen % 20 == 0) { printf "   %d of %d\n", seen, want; fflush() } }
     /^Installing collected packages/ { if (!told++) { print "   unpacking"; fflush() } }' || {
     grep -v '^WARNING' $(VENV)/install.log >&2; echo "make: the install failed; $(VENV)/install.log has it all" >&2; exit 1; }
 endef
