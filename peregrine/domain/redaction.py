@@ -1,0 +1,111 @@
+"""Owns which settings of a task are secret, how they are hidden, and how a hidden one keeps what is stored.
+
+A secret is found by its name, in any spelling: ``Authorization``, ``api_key``, ``clientSecret``, ``X-Auth-Token``.
+Hidden, it reads ``***``; ``***`` sent back means "keep what you have". Must not know who reads or stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_plus
+
+from peregrine.domain.errors import Fault
+from peregrine.domain.payload import JsonObject, JsonValue
+
+HIDDEN: Final = "***"
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_LAST_WORDS: Final = frozenset({
+    "accesskey", "accesstoken", "apikey", "auth", "authorization", "authtoken", "bearer", "clientsecret", "cookie",
+    "credential", "credentials", "jwt", "passphrase", "passwd", "password", "passwords", "privatekey", "pwd",
+    "refreshtoken", "secret", "secretkey", "secrets", "sig", "signature", "token",
+})  # fmt: skip
+_KEY_KINDS: Final = frozenset({"access", "api", "auth", "encryption", "private", "secret", "signing"})
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a setting of this name is write-only."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if not words:
+        return False
+    if words[-1] in _LAST_WORDS or "".join(words) in _LAST_WORDS:
+        return True
+    return len(words) > 1 and words[-1] == "key" and words[-2] in _KEY_KINDS
+
+
+def hidden(config: JsonObject) -> JsonObject:
+    """*config* with every secret replaced by ``***``, at any depth, in the query of an address too."""
+    return {name: _hidden_member(name, value) for name, value in config.items()}
+
+
+def restored(config: JsonObject, stored: JsonObject, *, at: str = "/config") -> tuple[JsonObject, list[Fault]]:
+    """*config* with each hidden secret replaced by what *stored* holds in its place; a fault where that is nothing."""
+    faults: list[Fault] = []
+    whole = {name: _restored_member(name, value, stored.get(name), f"{at}/{_escaped(name)}", faults)
+             for name, value in config.items()}  # fmt: skip
+    return whole, faults
+
+
+def _hidden_member(name: str, value: JsonValue) -> JsonValue:
+    if value is None or value == "":
+        return value
+    if is_secret_name(name):
+        return HIDDEN
+    if isinstance(value, dict):
+        return hidden(value)
+    if isinstance(value, list):
+        return [_hidden_member("", item) for item in value]
+    if name == "url" and isinstance(value, str):
+        return _with_query(value, lambda key, text: HIDDEN if text and is_secret_name(key) else text)
+    return value
+
+
+def _restored_member(name: str, value: JsonValue, stored: JsonValue, at: str, faults: list[Fault]) -> JsonValue:
+    if value == HIDDEN and is_secret_name(name):
+        if stored is None or stored == HIDDEN:
+            faults.append(Fault(at, f"{HIDDEN} keeps what is stored, but nothing is stored here; send the value"))
+        return stored
+    if isinstance(value, dict):
+        before = stored if isinstance(stored, dict) else {}
+        return {key: _restored_member(key, item, before.get(key), f"{at}/{_escaped(key)}", faults)
+                for key, item in value.items()}  # fmt: skip
+    if isinstance(value, list):
+        olds = stored if isinstance(stored, list) else []
+        return [
+            _restored_member("", item, olds[index] if index < len(olds) else None, f"{at}/{index}", faults)
+            for index, item in enumerate(value)
+        ]
+    if name == "url" and isinstance(value, str) and HIDDEN in value:
+        return _restored_url(value, stored if isinstance(stored, str) else "", at, faults)
+    return value
+
+
+def _restored_url(url: str, stored: str, at: str, faults: list[Fault]) -> str:
+    query = stored.partition("?")[2].partition("#")[0]
+    known = {unquote_plus(key): text for key, _, text in (pair.partition("=") for pair in query.split("&"))}
+
+    def fill(key: str, text: str) -> str:
+        if text != HIDDEN or not is_secret_name(key):
+            return text
+        if known.get(key, HIDDEN) == HIDDEN:
+            faults.append(Fault(at, f"{HIDDEN} in {key!r} keeps what is stored, but nothing is stored here"))
+        return known.get(key, text)
+
+    return _with_query(url, fill)
+
+
+def _with_query(url: str, change: Callable[[str, str], str]) -> str:
+    """*url* with each value of its query passed through *change*; the rest stays to the letter."""
+    head, mark, rest = url.partition("?")
+    query, hash_mark, fragment = rest.partition("#")
+    pairs = []
+    for pair in query.split("&"):
+        key, equals, text = pair.partition("=")
+        pairs.append(f"{key}={change(unquote_plus(key), text)}" if equals else pair)
+    return head + mark + "&".join(pairs) + hash_mark + fragment
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,54 @@
+"""What is secret goes out as ``***``, and ``***`` sent back keeps what is stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from peregrine.domain.payload import JsonObject
+from peregrine.domain.redaction import HIDDEN, hidden, is_secret_name, restored
+
+SECRET = ["Authorization", "AUTHORIZATION", "token", "X-Auth-Token", "client_secret", "clientSecret", "PASSWORD",
+          "db_password", "api_key", "apikey", "APIKEY", "X-Api-Key", "Cookie", "private_key", "sig"]  # fmt: skip
+PLAIN = ["", "url", "max_tokens", "token_count", "key", "monkey", "timeout", "batch_size", "author", "passwordless"]
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_a_name_of_a_secret_is_known_in_any_spelling(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_names_are_not(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+CONFIG: JsonObject = {
+    "url": "https://example.com/a?x=a%20b&api_key=canary&x=2#f",
+    "headers": {"Authorization": "Bearer canary", "Accept": "*/*"},
+    "parameters": {"list": [{"token": "canary", "n": 1}], "password": {"deep": "canary"}, "secret": None},
+}
+
+
+def test_hiding_leaves_no_trace_and_touches_nothing_else() -> None:
+    shown = hidden(CONFIG)
+
+    assert "canary" not in str(shown)
+    assert shown["url"] == f"https://example.com/a?x=a%20b&api_key={HIDDEN}&x=2#f"
+    assert shown["headers"] == {"Authorization": HIDDEN, "Accept": "*/*"}
+
+
+def test_what_was_hidden_comes_back_whole() -> None:
+    assert restored(hidden(CONFIG), CONFIG) == (CONFIG, [])
+
+
+def test_keeping_nothing_is_a_fault_with_its_place() -> None:
+    _, faults = restored({"headers": {"Authorization": HIDDEN}, "url": f"http://e.x/?token={HIDDEN}"}, {})
+
+    assert [fault.pointer for fault in faults] == ["/config/headers/Authorization", "/config/url"]
+
+
+def test_stars_elsewhere_are_just_stars() -> None:
+    assert restored({"body": HIDDEN, "parameters": {"note": HIDDEN}}, {}) == (
+        {"body": HIDDEN, "parameters": {"note": HIDDEN}},
+        [],
+    )
