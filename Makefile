@@ -13,7 +13,6 @@ N ?= 10000
 SEED ?=
 
 BIN := $(VENV)/bin
-SIMULATION = $(if $(wildcard tests/simulation/__main__.py),tests.simulation,peregrine.testing.simulation)
 SOURCES = $(wildcard peregrine tests benchmarks)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -62,7 +61,7 @@ bench: $(VENV)/.dev-stamp ## measure this machine; see benchmarks/
 	exec $(BIN)/python -m benchmarks $(ARGS)
 
 sim: $(VENV)/.dev-stamp ## simulated histories: N=10000 of them; SEED=42 repeats one world
-	@exec $(BIN)/python -m $(SIMULATION) --histories $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@exec $(BIN)/python -m tests.simulation --histories $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 golden: $(VENV)/.dev-stamp ## rewrite the golden files from what the code says now
 	@exec $(BIN)/python -m pytest -q -m golden --write-golden $(ARGS)
