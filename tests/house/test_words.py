@@ -25,6 +25,8 @@ SECOND_WORD = {
 }
 EMPTY_ENDINGS = {"data", "info", "obj"}
 EMPTY_VERBS = {"process", "handle"}
+# Names that a library calls by that name; the reason stands beside each.
+NAMED_BY_OTHERS = {"timeout_keep_alive_handler": "uvicorn's HttpToolsProtocol"}
 
 
 def words_of(name: str) -> list[str]:
@@ -41,7 +43,7 @@ def defined_names(source: Source) -> Iterator[tuple[ast.AST, str]]:
 
 def complaint(name: str, room: str) -> str | None:
     words = words_of(name)
-    if not words or name.startswith("__"):
+    if not words or name.startswith("__") or name in NAMED_BY_OTHERS:
         return None
     if empty := SAYS_NOTHING.intersection(words):
         return f"{empty.pop()!r} says nothing"
