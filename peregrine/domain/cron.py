@@ -230,6 +230,10 @@ class Cron:
             total += self._times_before(last_second)
         return total
 
+    def count_times(self, low: int, high: int) -> int:
+        """How many times of day match in [*low*, *high*), seconds of any one day."""
+        return self._times_before(high) - self._times_before(low)
+
     def days_mask(self, first: int, length: int) -> int:
         """The matching days (bit n = day n) of a month whose 1st is weekday *first* and which has *length* days."""
         index = (length - 28) * 7 + first

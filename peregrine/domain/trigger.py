@@ -115,14 +115,14 @@ class CronRule:
     overlap: DstOverlap = DstOverlap.FIRST
 
     @property
-    def makes_up(self) -> bool:
-        """Whether named moments inside a gap fire at its end."""
-        return not self.cron.periodic and self.gap is DstGap.RUN
-
-    @property
     def pass_wanted(self) -> DstOverlap:
         """The pass that fires; a periodic schedule follows real time, so both."""
         return DstOverlap.BOTH if self.cron.periodic else self.overlap
+
+    def makes_up(self, segment: Segment) -> bool:
+        """Whether *segment* ends in a gap whose named moments fire at its end."""
+        gap = segment.after - segment.offset
+        return 0 < gap <= GAP_MAX and self.gap is DstGap.RUN and not self.cron.periodic
 
     def next_after(self, instant: int) -> int | None:
         cron, wanted = self.cron, self.pass_wanted
@@ -144,7 +144,7 @@ class CronRule:
             wall = FOREVER if found is None else found
             if wall < high:
                 return wall - offset if wall - offset <= INSTANT_MAX else None
-            if wall < end + after and self._is_made_up(segment) and wall >= end + offset:
+            if wall < end + after and self.makes_up(segment) and wall >= end + offset:
                 return end
             # Hop to just before a far wall, but never over a seam whose repeated walls reach back before `low`.
             far = wall - offset - _TWO_DAYS
@@ -197,13 +197,9 @@ class CronRule:
         elif self.pass_wanted is DstOverlap.SECOND:
             high = min(high, again)
         total = self.cron.count_walls(low, high)
-        if end < stop and self._is_made_up(segment) and self._fires_at_seam_only(segment):
+        if end < stop and self.makes_up(segment) and self._fires_at_seam_only(segment):
             total += 1
         return total
-
-    def _is_made_up(self, segment: Segment) -> bool:
-        """Whether a gap ends *segment* whose named moments fire at its end."""
-        return 0 < segment.after - segment.offset <= GAP_MAX and self.makes_up
 
     def _fires_at_seam_only(self, segment: Segment) -> bool:
         """Whether a named moment lies in the gap, and none on the very wall after it, which counts by itself."""
