@@ -1,0 +1,37 @@
+"""Owns what use cases stand on: the ports, in one frozen value; must not know what implements them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from peregrine.domain.draft import Check, Limits, Making
+from peregrine.domain.ids import TaskId
+from peregrine.domain.moment import Moment
+from peregrine.ports.bus import Bus
+from peregrine.ports.clock import Clock
+from peregrine.ports.engine_view import EngineView, LockView
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.identity import Asker, Grants
+from peregrine.ports.records import RecordStore
+from peregrine.ports.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """Everything a use case may call."""
+
+    store: Store
+    records: RecordStore
+    bus: Bus
+    clock: Clock
+    entropy: Entropy
+    grants: Grants
+    engine: EngineView
+    check: Check
+    lock: LockView | None = None
+    queue_size: int = 1000
+    limits: Limits = field(default_factory=Limits)
+
+    def making(self, by: Asker, *, id: TaskId, at: Moment, source: str = "api") -> Making:
+        """What a reader of documents needs to make the task *id*."""
+        return Making(id=id, at=at, by=by.id, check=self.check, source=source, limits=self.limits)

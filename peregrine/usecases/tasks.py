@@ -1,0 +1,235 @@
+"""Owns what a person may ask of tasks; must not know HTTP, JSON, which database, or the engine.
+
+Every change goes one way: read, decide anew from what was read, account for what the old definition left undecided,
+write if nobody was quicker; else again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from peregrine.domain import planning
+from peregrine.domain.draft import Edit, Make
+from peregrine.domain.errors import Conflict, NotFound, Stale, Unavailable, Unsure
+from peregrine.domain.ids import ExecutionId, TaskId
+from peregrine.domain.moment import Moment
+from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.permission import Permission
+from peregrine.domain.planning import DueTask, Plan
+from peregrine.domain.query import Page, PageRequest, TaskFilter, TaskSort
+from peregrine.domain.task import Pause, Task, TaskView
+from peregrine.ports.bus import Topic
+from peregrine.ports.identity import Asker
+from peregrine.ports.store import CancelVerdict
+from peregrine.usecases.access import refuse_system, require
+from peregrine.usecases.means import Means
+
+TRIES_MAX: Final = 8
+"""How often a change is decided anew because a planner or another person was quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unless:
+    """A precondition on the revision: None asks nothing; else the stored one must be among ``revisions``."""
+
+    revisions: frozenset[int] | None = None
+
+    def check(self, task: Task) -> None:
+        """Raises Stale if the condition does not hold."""
+        if self.revisions is not None and task.revision not in self.revisions:
+            raise Stale(f"the task is at version {task.revision} by now: read it again")
+
+
+ALWAYS: Final = Unless()
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What stopping or deleting a task ended: waiting executions at once, running ones by their workers soon."""
+
+    task_id: TaskId
+    cancelled: Sequence[ExecutionId]
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def list_tasks(
+    means: Means, by: Asker, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool
+) -> tuple[Page[TaskView], Moment]:
+    """One page, and the moment at which it is true."""
+    await require(means.grants, by, Permission.TASKS_READ)
+    now = means.clock.now()
+    return await means.store.list_tasks(filter, page, sort=sort, descending=descending, now=now), now
+
+
+async def get_task(means: Means, by: Asker, task_id: TaskId) -> TaskView:
+    """One task. Raises NotFound."""
+    await require(means.grants, by, Permission.TASKS_READ)
+    return await existing(means, task_id)
+
+
+async def list_occurrences(means: Means, by: Asker, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
+    """The ledger of a task: what ran, what did not, and why. Raises NotFound."""
+    await require(means.grants, by, Permission.EXECUTIONS_READ)
+    await existing(means, task_id)
+    return await means.store.list_occurrences(task_id, page)
+
+
+async def existing(means: Means, task_id: TaskId) -> TaskView:
+    """The task, or NotFound."""
+    view = await means.store.get_task(task_id)
+    if view is None:
+        raise NotFound("task", task_id)
+    return view
+
+
+# ── making and changing ──────────────────────────────────────────────────────────────────────────
+
+
+async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None = None) -> TaskView:
+    """A new task. With an *id* chosen by the caller, asking twice makes one.
+
+    Raises:  Invalid; Conflict ``name_taken``.
+    """
+    await require(means.grants, by, Permission.TASKS_WRITE)
+    task = make(means.making(by, id=id or TaskId(means.entropy.new_id()), at=means.clock.now()))
+    try:
+        await means.store.create_tasks([task])
+    except Unsure:
+        await _read_back(means, task)
+    except Conflict as conflict:
+        if conflict.code != "id_taken" or id is None:
+            raise
+    means.bus.publish(Topic.TASKS)
+    return await existing(means, task.id)
+
+
+async def update_task(means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless = ALWAYS) -> TaskView:
+    """The task after *edit*. Raises NotFound; Protected; Invalid; Conflict; Stale."""
+    await require(means.grants, by, Permission.TASKS_WRITE)
+    return await _change(means, by, task_id, edit, unless)
+
+
+async def set_enabled(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS, *, to: bool) -> TaskView:
+    """The task, enabled or disabled. Asking for what is so already changes nothing."""
+    await require(means.grants, by, Permission.TASKS_WRITE)
+    return await _change(means, by, task_id, lambda task, _: replace(task, enabled=to), unless)
+
+
+async def pause_task(
+    means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS, *, reason: str = "", until: Moment | None = None
+) -> TaskView:
+    """The task, starting nothing by schedule until it is resumed, or until *until*."""
+    await require(means.grants, by, Permission.TASKS_WRITE)
+    return await _change(means, by, task_id, _pausing(reason, until), unless, touches_system=True)
+
+
+async def resume_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS) -> TaskView:
+    """The task without its pause."""
+    await require(means.grants, by, Permission.TASKS_WRITE)
+    return await _change(means, by, task_id, lambda task, _: replace(task, pause=None), unless, touches_system=True)
+
+
+async def stop_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS) -> Stopped:
+    """Pause the task first, so that nothing new starts, then cancel what waits and what runs."""
+    await require(means.grants, by, Permission.TASKS_EXECUTE)
+    await _change(means, by, task_id, _pausing("stopped", None), unless, touches_system=True)
+    found = await means.store.request_cancel(task_id=task_id, now=means.clock.now())
+    means.bus.publish(Topic.CANCEL)
+    return Stopped(task_id, [id for id, verdict in found if verdict is not CancelVerdict.ENDED])
+
+
+async def delete_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS) -> Stopped:
+    """Delete a task and cancel what is left of it; its history stays until retention."""
+    await require(means.grants, by, Permission.TASKS_DELETE)
+    for _ in range(TRIES_MAX):
+        view = await existing(means, task_id)
+        refuse_system(view.task)
+        unless.check(view.task)
+        try:
+            running = await means.store.delete_task(
+                task_id, expected_revision=view.task.revision, now=means.clock.now()
+            )
+        except Stale:
+            continue
+        means.bus.publish(Topic.CANCEL)
+        means.bus.publish(Topic.TASKS)
+        return Stopped(task_id, running)
+    raise Unavailable("the task changes too fast")
+
+
+def _pausing(reason: str, until: Moment | None) -> Edit:
+    return lambda task, making: replace(task, pause=Pause(since=making.at, by=making.by, reason=reason, until=until))
+
+
+async def _change(
+    means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless, *, touches_system: bool = False
+) -> TaskView:
+    """The task after *edit*, decided anew as long as others are quicker."""
+    for _ in range(TRIES_MAX):
+        view = await existing(means, task_id)
+        if not touches_system:
+            refuse_system(view.task)
+        elif view.task.is_system:
+            await require(means.grants, by, Permission.TASKS_ADMIN)
+        unless.check(view.task)
+        # Never before the last change, or its occurrences would be decided twice after a clock went back.
+        now = max(means.clock.now(), view.task.updated_at)
+        wanted = edit(view.task, means.making(by, id=task_id, at=now))
+        if _is_same(wanted, view.task):
+            return view
+        changed = wanted.changed(view.task, at=now, by=by.id)
+        try:
+            await means.store.put_task(
+                changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)
+            )
+        except Stale:
+            continue
+        except Unsure:
+            await _read_back(means, changed)
+        means.bus.publish(Topic.TASKS)
+        means.bus.publish(Topic.QUEUED)
+        return await existing(means, task_id)
+    raise Unavailable("the task changes too fast")
+
+
+def _is_same(wanted: Task, stored: Task) -> bool:
+    """Whether nothing but the moment and author of a pause differs."""
+    if wanted.pause is not None and stored.pause is not None:
+        same = (wanted.pause.reason, wanted.pause.until) == (stored.pause.reason, stored.pause.until)
+        return same and replace(wanted, pause=stored.pause) == stored
+    return wanted == stored
+
+
+def undecided(view: TaskView, now: Moment, room: int) -> Plan | None:
+    """What the stored definition left undecided up to *now*, so that no moment falls between it and its successor.
+
+    The room is the whole queue: a change must be accounted for now, it can't wait for the queue to drain; what it
+    may add is bounded by ``catchup_max``.
+    """
+    if not view.task.enabled:
+        return None
+    due = DueTask(view.task, view.cursor, view.running + view.queued)
+    return planning.plan(due, now, max(room, view.task.policy.catchup_max))
+
+
+async def _read_back(means: Means, task: Task) -> None:
+    """Return if the write of *task* is there after all; else nobody knows yet, and the caller must say so."""
+    view = await means.store.get_task(task.id)
+    if view is None or (view.task.revision, view.task.updated_at) != (task.revision, task.updated_at):
+        raise Unsure("the answer of the store was lost")
+
+
+# ── the rest ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def reload_tasks(means: Means, by: Asker) -> int:
+    """Have every planner look at the store anew, and judge grants anew; how many tasks there are."""
+    await require(means.grants, by, Permission.TASKS_ADMIN)
+    means.grants.refresh()
+    means.bus.publish(Topic.TASKS)
+    means.bus.publish(Topic.QUEUED)
+    return (await means.store.statistics(means.clock.now())).total_tasks
