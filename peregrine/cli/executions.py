@@ -1,0 +1,91 @@
+"""Owns the verbs on executions; must not know how requests travel."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from peregrine.cli import render
+from peregrine.cli.client import Document
+from peregrine.cli.remote import Session, remote
+
+OUTCOMES: Final = click.Choice(["succeeded", "failed", "timed_out", "cancelled", "abandoned"])
+ERROR_SHOWN: Final = 60
+
+EXECUTION_COLUMNS: render.Columns = (
+    ("id", lambda one: one.get("id")),
+    ("task", lambda one: one.get("task_id")),
+    ("status", lambda one: one.get("status")),
+    ("outcome", lambda one: one.get("outcome")),
+    ("trigger", lambda one: one.get("trigger")),
+    ("scheduled for", lambda one: one.get("scheduled_for")),
+    ("started", lambda one: one.get("started_at")),
+    ("took", lambda one: one.get("duration")),
+    ("retries", lambda one: one.get("retry_count")),
+    ("error", lambda one: _short(one.get("error"))),
+)
+ATTEMPT_COLUMNS: render.Columns = (
+    ("attempt", lambda one: one.get("attempt")),
+    ("epoch", lambda one: one.get("epoch")),
+    ("started", lambda one: one.get("started_at")),
+    ("ended", lambda one: one.get("completed_at")),
+    ("outcome", lambda one: one.get("outcome")),
+    ("worker", lambda one: one.get("worker_id")),
+    ("error", lambda one: _short(one.get("error"))),
+)
+
+
+def _short(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return text if len(text) <= ERROR_SHOWN else text[: ERROR_SHOWN - 1] + "…"
+
+
+@click.group(short_help="List, show and cancel executions.")
+def executions() -> None:
+    """Executions: each piece of work, with its attempts and outcome."""
+
+
+@executions.command("list")
+@click.option("--status", type=click.Choice(["pending", "running", "completed", "failed"]), help="Only these.")
+@click.option("--outcome", type=OUTCOMES, help="Only these.")
+@click.option("--task", "task_id", metavar="ID", help="Of this task.")
+@click.option("--trigger", type=click.Choice(["schedule", "manual", "retry", "workflow"]), help="Only these.")
+@click.option("--since", "started_after", help="Started at or after this RFC 3339 moment.")
+@click.option("--before", "started_before", help="Started before this RFC 3339 moment.")
+@click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True, help="Lines.")
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which part.")
+@remote
+def list_executions(session: Session, /, **query: object) -> None:
+    """List executions, waiting ones first, then the newest."""
+    session.show_list(session.client.get("executions", **query), "executions", EXECUTION_COLUMNS)
+
+
+@executions.command("get")
+@click.argument("execution_id", metavar="ID")
+@remote
+def get_execution(session: Session, execution_id: str) -> None:
+    """Show one execution and its attempts."""
+    shown_execution(session, session.client.get("executions", execution_id))
+
+
+def shown_execution(session: Session, execution: Document) -> None:
+    """One execution: its fields, then a table of attempts."""
+    if session.as_json:
+        render.show_json(execution)
+        return
+    attempts = execution.pop("attempts", None) or []
+    render.show_document(execution)
+    if attempts:
+        render.say("")
+        render.show_table(attempts, ATTEMPT_COLUMNS, empty="")
+
+
+@executions.command("cancel")
+@click.argument("execution_id", metavar="ID")
+@remote
+def cancel_execution(session: Session, execution_id: str) -> None:
+    """Cancel this execution only; the task goes on."""
+    answer = session.client.post("executions", execution_id, "cancel")
+    session.confirm(answer, render.plain(answer.get("message") or f"cancel of {execution_id} is asked for"))

@@ -1,0 +1,69 @@
+"""What the command line needs from this machine rather than over HTTP; ``app`` fills it in. Must not know how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+Flags: TypeAlias = Mapping[str, str]
+"""Texts by variable name, as the environment would give them; they win over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One setting as it holds, a secret hidden, and where it came from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """Who a token shall speak for, and for how long (a duration's text)."""
+
+    user: str
+    groups: tuple[str, ...]
+    lasts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check of the doctor: what was looked at, whether it is well, and what was seen."""
+
+    check: str
+    is_well: bool
+    seen: str
+
+
+class House(Protocol):
+    """The service's own verbs. Each may raise BadConfiguration or UnsafeStore: one line, exit code 78."""
+
+    def serve(self, flags: Flags) -> int:
+        """Run the service until it is told to stop; the exit code."""
+        ...
+
+    def demo(self, flags: Flags) -> int:
+        """Run a guided demonstration until it is told to stop; the exit code."""
+        ...
+
+    def settings(self, flags: Flags) -> tuple[Sequence[SettingLine], Sequence[str]]:
+        """All settings, checked, and what looks like a slip of the pen."""
+        ...
+
+    def operator_token(self, flags: Flags) -> str:
+        """The operator's token of the data directory."""
+        ...
+
+    def mint(self, flags: Flags, request: TokenRequest) -> str:
+        """A new token, signed with the data directory's secret."""
+        ...
+
+    def backup(self, flags: Flags, target: str) -> str:
+        """Copy the store while it may be in use, check the copy, and give its path."""
+        ...
+
+    def doctor(self, flags: Flags) -> Sequence[Finding]:
+        """Look at the store without changing it."""
+        ...

@@ -1,0 +1,138 @@
+"""Owns the verbs of this machine: serve, demo, config, token, backup, doctor; must not know how they do it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+import click
+
+from peregrine.cli import render
+from peregrine.cli.house import Flags, House, TokenRequest
+
+P = ParamSpec("P")
+
+SETTING_COLUMNS: render.Columns = (
+    ("setting", lambda line: line["name"]),
+    ("value", lambda line: line["value"]),
+    ("from", lambda line: line["origin"]),
+)
+FINDING_COLUMNS: render.Columns = (
+    ("check", lambda one: one["check"]),
+    ("well", lambda one: one["is_well"]),
+    ("seen", lambda one: one["seen"]),
+)
+
+_FLAGS = {"host": "HOST", "port": "PORT", "data_dir": "SCHEDULER_DATA_DIR"}
+
+
+def with_house(*names: str) -> Callable[[Callable[Concatenate[House, Flags, P], Any]], Callable[..., Any]]:
+    """Give a verb the house and the flags of these names; what nobody gave is left to the environment."""
+    options = {
+        "host": click.option("--host", metavar="ADDRESS", help="Listen here instead of HOST (127.0.0.1)."),
+        "port": click.option("--port", metavar="PORT", help="Listen here instead of PORT (8000); 0: any free one."),
+        "data_dir": click.option("--data-dir", metavar="DIR", help="Instead of SCHEDULER_DATA_DIR (data)."),
+    }
+
+    def decorate(verb: Callable[Concatenate[House, Flags, P], Any]) -> Callable[..., Any]:
+        @wraps(verb)
+        def with_flags(*args: P.args, **kwargs: P.kwargs) -> Any:
+            house: House = click.get_current_context().obj
+            given = {_FLAGS[name]: kwargs.pop(name) for name in names}
+            return verb(house, {name: str(text) for name, text in given.items() if text is not None}, *args, **kwargs)
+
+        decorated: Callable[..., Any] = with_flags
+        for name in reversed(names):
+            decorated = options[name](decorated)
+        return decorated
+
+    return decorate
+
+
+@click.command("serve")
+@with_house("host", "port", "data_dir")
+def serve(house: House, flags: Flags) -> int:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    The first start makes the data directory, a signing secret and an operator token, and prints a line to try it.
+    """
+    return house.serve(flags)
+
+
+@click.command("demo")
+@with_house("port")
+def demo(house: House, flags: Flags) -> int:
+    """Run the service with a handful of tasks that show what it does, in a data directory of its own (data-demo)."""
+    return house.demo(flags)
+
+
+@click.group("config", short_help="Show or check the settings.")
+def config() -> None:
+    """Settings: environment variables, read once at start."""
+
+
+@config.command("show")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@with_house("data_dir")
+def show_config(house: House, flags: Flags, *, as_json: bool) -> None:
+    """Show every setting, secrets hidden, and where each came from."""
+    lines, warnings = house.settings(flags)
+    rows = [asdict(line) for line in lines]
+    if as_json:
+        render.show_json({"settings": rows, "warnings": list(warnings)})
+        return
+    render.show_table(rows, SETTING_COLUMNS, empty="")
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@config.command("check")
+@with_house("data_dir")
+def check_config(house: House, flags: Flags) -> int:
+    """Check the settings: exit code 0, or 78 and one line that says what is wrong."""
+    _, warnings = house.settings(flags)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    render.say("the settings are right")
+    return 0
+
+
+@click.command("token")
+@click.option("--user", help="Mint a token for this user id instead of showing the operator's.")
+@click.option("--group", "groups", multiple=True, help="With --user: a group such as monitoring; repeat it.")
+@click.option("--lasts", default="8h", show_default=True, help="With --user: how long it holds.")
+@with_house("data_dir")
+def token(house: House, flags: Flags, user: str | None, groups: tuple[str, ...], lasts: str) -> None:
+    """Print the operator's token, or mint one for a user with the data directory's secret."""
+    if user is None and groups:
+        raise click.UsageError("--group goes with --user")
+    asked = None if user is None else TokenRequest(user=user, groups=groups, lasts=lasts)
+    render.say(house.operator_token(flags) if asked is None else house.mint(flags, asked))
+
+
+@click.command("backup")
+@click.argument("target", metavar="FILE")
+@with_house("data_dir")
+def backup(house: House, flags: Flags, target: str) -> None:
+    """Copy the store to FILE while the service may run, and check the copy.
+
+    Secrets are in it as ciphertext; the key is not.
+    """
+    render.say(house.backup(flags, target))
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@with_house("data_dir")
+def doctor(house: House, flags: Flags, *, as_json: bool) -> int:
+    """Look at the data directory's store without changing it: exit code 0 if all is well, else 1."""
+    findings = [asdict(one) for one in house.doctor(flags)]
+    if as_json:
+        render.show_json({"findings": findings})
+    else:
+        render.show_table(findings, FINDING_COLUMNS, empty="nothing to look at")
+        sys.stdout.flush()
+    return 0 if all(one["is_well"] for one in findings) else 1

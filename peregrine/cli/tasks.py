@@ -1,0 +1,320 @@
+"""Owns the verbs on tasks; must not know how requests travel."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from peregrine.cli import render
+from peregrine.cli.client import Document
+from peregrine.cli.executions import EXECUTION_COLUMNS, shown_execution
+from peregrine.cli.remote import Session, remote
+
+KINDS: Final = click.Choice(["http", "function", "system", "custom"])
+PRIORITIES: Final = click.Choice(["low", "normal", "high", "critical"])
+STATUSES: Final = click.Choice(["pending", "running", "completed", "failed", "paused", "disabled"])
+
+TASK_COLUMNS: render.Columns = (
+    ("id", lambda task: task.get("id")),
+    ("name", lambda task: task.get("name")),
+    ("status", lambda task: task.get("status")),
+    ("type", lambda task: task.get("type")),
+    ("schedule", lambda task: task.get("schedule")),
+    ("next run", lambda task: task.get("next_run")),
+    ("last run", lambda task: task.get("last_run")),
+    ("ok", lambda task: _counted(task, "success_count")),
+    ("failed", lambda task: _counted(task, "failure_count")),
+)
+OCCURRENCE_COLUMNS: render.Columns = (
+    ("scheduled for", lambda one: one.get("scheduled_for")),
+    ("last", lambda one: one.get("last")),
+    ("count", lambda one: one.get("count")),
+    ("verdict", lambda one: one.get("verdict")),
+    ("reason", lambda one: one.get("reason")),
+    ("execution", lambda one: one.get("execution_id")),
+)
+
+
+def _counted(task: Mapping[str, Any], name: str) -> object:
+    return (task.get("metadata") or {}).get(name)
+
+
+def paged(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every list."""
+    verb = click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True, help="Lines.")(verb)
+    return click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which part.")(verb)
+
+
+@click.group(short_help="List, make and steer tasks.")
+def tasks() -> None:
+    """Tasks: what runs, when, and how carefully."""
+
+
+@tasks.command("list")
+@click.option("--status", type=STATUSES, help="Only these.")
+@click.option("--type", "kind", type=KINDS, help="Only these.")
+@click.option("--tag", "tags", multiple=True, help="With one of these tags (repeat it).")
+@click.option("--priority", type=PRIORITIES, help="Only these.")
+@click.option("--enabled/--disabled", default=None, help="Only these.")
+@click.option("-q", "--search", "text", help="Part of name or description.")
+@click.option("--sort", help="updated_at, created_at, name, priority or next_run; '-' in front turns it round.")
+@paged
+@remote
+def list_tasks(session: Session, /, kind: str | None, tags: tuple[str, ...], text: str | None, **query: object) -> None:
+    """List tasks, the last changed first."""
+    document = session.client.get("tasks", type=kind, tags=tags or None, q=text, **query)
+    session.show_list(document, "tasks", TASK_COLUMNS)
+
+
+@tasks.command("get")
+@click.argument("task_id", metavar="ID")
+@remote
+def get_task(session: Session, task_id: str) -> None:
+    """Show one task."""
+    session.show(session.client.get("tasks", task_id))
+
+
+def defining(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what a task is."""
+    for option in reversed(_DEFINING):
+        verb = option(verb)
+    return verb
+
+
+_DEFINING: Final = (
+    click.option("-f", "--file", "source", type=click.Path(path_type=Path, allow_dash=True),
+                 help="The task as JSON, '-' for standard input; options change what it says."),
+    click.option("--name", help="Unique, 1 to 100 characters."),
+    click.option("--description", help="At most 500 characters."),
+    click.option("--schedule", help='Six-field cron, "@every 5m", "@at 2030-01-31T09:00:00Z" …; see `preview`.'),
+    click.option("--timezone", help="IANA name; UTC if not said."),
+    click.option("--type", "kind", type=KINDS, help="Follows from --url, --function or --executor."),
+    click.option("--url", "target", metavar="URL", help="http: address to call."),
+    click.option("--method", help="http: GET if not said."),
+    click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="http: repeat it."),
+    click.option("--body", help="http: text to send."),
+    click.option("--expect", type=int, multiple=True, metavar="CODE", help="http: status that is success; repeat it."),
+    click.option("--function", help="function: registered name, or MODULE:NAME."),
+    click.option("--executor", help="custom: registered name."),
+    click.option("-p", "--param", "parameters", multiple=True, metavar="KEY=VALUE",
+                 help="function, custom: value is JSON, else text; repeat it."),
+    click.option("--tag", "tags", multiple=True, help="Repeat it."),
+    click.option("--priority", type=PRIORITIES, help="normal if not said."),
+    click.option("--retries", type=int, help="How often a failure is tried again."),
+    click.option("--retry-interval", help="Wait before the first retry, such as 30s; doubles."),
+    click.option("--timeout", help="Longest time of an attempt, such as 5m."),
+    click.option("--overlap", type=click.Choice(["skip", "queue", "allow"]), help="While an earlier run goes on."),
+    click.option("--misfire", type=click.Choice(["run_once", "run_all", "skip"]), help="For runs noticed too late."),
+    click.option("--enabled/--disabled", default=None, help="Whether it runs by its schedule."),
+)  # fmt: skip
+
+
+@tasks.command("create")
+@defining
+@remote
+def create_task(session: Session, /, **options: Any) -> None:
+    """Make a task, from options, from a JSON file, or both.
+
+    \b
+    peregrine tasks create --name ping --schedule '*/10 * * * * *' --url https://example.org/health
+    peregrine tasks create -f task.json --disabled
+    """
+    body = task_body(options)
+    task = session.client.post("tasks", body=body)
+    session.confirm(task, f"created {render.plain(task.get('id'))}, next run {render.plain(task.get('next_run'))}")
+
+
+@tasks.command("update")
+@click.argument("task_id", metavar="ID")
+@defining
+@remote
+def update_task(session: Session, /, task_id: str, **options: Any) -> None:
+    """Change what is given and nothing else (options of http, function and custom replace the whole config)."""
+    task = session.client.ask("PUT", ("tasks", task_id), body=task_body(options))
+    session.confirm(task, f"updated {render.plain(task.get('id'))}, next run {render.plain(task.get('next_run'))}")
+
+
+def task_body(options: Mapping[str, Any]) -> Document:
+    """The JSON of a task from the options of a verb; what nobody said is left out.
+
+    Raises:  click.UsageError for what can't be read.
+    """
+    body = _from_file(options["source"]) if options["source"] is not None else {}
+    renamed = {"kind": "type"}
+    for name in ("name", "description", "schedule", "timezone", "kind", "priority", "overlap", "misfire", "enabled"):
+        if options[name] is not None:
+            body[renamed.get(name, name)] = options[name]
+    if options["tags"]:
+        body["tags"] = list(options["tags"])
+    metadata = {"max_retries": options["retries"], "retry_interval": options["retry_interval"],
+                "timeout": options["timeout"]}  # fmt: skip
+    if given := {name: value for name, value in metadata.items() if value is not None}:
+        body["metadata"] = {**(body.get("metadata") or {}), **given}
+    kind, config = _config(options)
+    if config:
+        body["config"] = {**(body.get("config") or {}), **config}
+        body.setdefault("type", kind)
+    return body
+
+
+def _from_file(source: Path) -> Document:
+    try:
+        text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+        document = json.loads(text)
+    except OSError as error:
+        raise click.UsageError(f"{source}: {error.strerror}") from None
+    except ValueError as error:
+        raise click.UsageError(f"{source}: not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise click.UsageError(f"{source}: a task is a JSON object")
+    return document
+
+
+def _config(options: Mapping[str, Any]) -> tuple[str, Document]:
+    if options["function"]:
+        module, _, name = options["function"].rpartition(":")
+        config: Document = {"function_name": name, **({"module": module} if module else {})}
+        return "function", config | _parameters(options["parameters"])
+    if options["executor"]:
+        return "custom", {"executor": options["executor"], **_parameters(options["parameters"])}
+    http = {"url": options["target"], "method": options["method"], "body": options["body"]}
+    config = {name: value for name, value in http.items() if value is not None}
+    if options["headers"]:
+        config["headers"] = dict(_header(text) for text in options["headers"])
+    if codes := list(options["expect"]):
+        config["expected_code"] = codes[0] if len(codes) == 1 else codes
+    return "http", config or _parameters(options["parameters"])
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise click.UsageError(f"--header {text!r}: write 'NAME: VALUE'")
+    return name.strip(), value.strip()
+
+
+def _parameters(pairs: Sequence[str]) -> Document:
+    return {"parameters": read_parameters(pairs)} if pairs else {}
+
+
+def read_parameters(pairs: Sequence[str]) -> Document:
+    """``KEY=VALUE`` pairs as an object; a value that reads as JSON is that, any other is a text."""
+    found: Document = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--param {pair!r}: write KEY=VALUE")
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+@tasks.command("delete")
+@click.argument("task_id", metavar="ID")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@remote
+def delete_task(session: Session, task_id: str, *, yes: bool) -> None:
+    """Delete a task; what runs is cancelled, its history stays until retention."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete task {render.plain(task_id)}?", abort=True)
+    session.confirm(session.client.ask("DELETE", ("tasks", task_id)), f"deleted {render.plain(task_id)}")
+
+
+@tasks.command("execute")
+@click.argument("task_id", metavar="ID")
+@click.option("-p", "--param", "parameters", multiple=True, metavar="KEY=VALUE", help="For this run; repeat it.")
+@click.option("--priority", type=PRIORITIES, help="For this run.")
+@remote
+def execute_task(session: Session, task_id: str, parameters: tuple[str, ...], priority: str | None) -> None:
+    """Run a task now; prints the execution's id."""
+    body: Document = {"priority": priority} if priority else {}
+    if parameters:
+        body["parameters"] = read_parameters(parameters)
+    answer = session.client.post("tasks", task_id, "execute", body=body or None)
+    session.confirm(answer, render.plain(answer.get("execution_id")))
+
+
+@tasks.command("stop")
+@click.argument("task_id", metavar="ID")
+@remote
+def stop_task(session: Session, task_id: str) -> None:
+    """Cancel what runs and what waits, and pause the task."""
+    answer = session.client.post("tasks", task_id, "stop")
+    session.confirm(answer, render.plain(answer.get("message", "stopped")))
+
+
+@tasks.command("pause")
+@click.argument("task_id", metavar="ID")
+@click.option("--reason", help="Kept with the task.")
+@click.option("--until", help="RFC 3339 moment at which the pause ends by itself.")
+@remote
+def pause_task(session: Session, task_id: str, reason: str | None, until: str | None) -> None:
+    """Let nothing start by schedule until it is resumed."""
+    body = {name: value for name, value in (("reason", reason), ("until", until)) if value}
+    _steer(session, task_id, "pause", body)
+
+
+@tasks.command("resume")
+@click.argument("task_id", metavar="ID")
+@remote
+def resume_task(session: Session, task_id: str) -> None:
+    """End a pause."""
+    _steer(session, task_id, "resume")
+
+
+@tasks.command("enable")
+@click.argument("task_id", metavar="ID")
+@remote
+def enable_task(session: Session, task_id: str) -> None:
+    """Let a task run by its schedule."""
+    _steer(session, task_id, "enable")
+
+
+@tasks.command("disable")
+@click.argument("task_id", metavar="ID")
+@remote
+def disable_task(session: Session, task_id: str) -> None:
+    """Take a task out of service without deleting it."""
+    _steer(session, task_id, "disable")
+
+
+def _steer(session: Session, task_id: str, verb: str, body: Document | None = None) -> None:
+    task = session.client.post("tasks", task_id, verb, body=body or None)
+    status, next_run = render.plain(task.get("status")), render.plain(task.get("next_run"))
+    session.confirm(task, f"{render.plain(task_id)} is {status}, next run {next_run}")
+
+
+@tasks.command("history")
+@click.argument("task_id", metavar="ID")
+@paged
+@remote
+def show_history(session: Session, task_id: str, page: int, page_size: int) -> None:
+    """List a task's executions, the newest first."""
+    document = session.client.get("tasks", task_id, "history", page=page, page_size=page_size)
+    session.show_list(document, "executions", EXECUTION_COLUMNS)
+
+
+@tasks.command("execution")
+@click.argument("task_id", metavar="ID")
+@click.argument("execution_id", metavar="EXECUTION")
+@remote
+def show_execution(session: Session, task_id: str, execution_id: str) -> None:
+    """Show one execution of a task."""
+    shown_execution(session, session.client.get("tasks", task_id, "executions", execution_id))
+
+
+@tasks.command("occurrences")
+@click.argument("task_id", metavar="ID")
+@paged
+@remote
+def list_occurrences(session: Session, task_id: str, page: int, page_size: int) -> None:
+    """List what became of each scheduled moment, those that did not run with their reason."""
+    document = session.client.get("tasks", task_id, "occurrences", page=page, page_size=page_size)
+    session.show_list(document, "occurrences", OCCURRENCE_COLUMNS)
