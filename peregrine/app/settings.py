@@ -19,21 +19,10 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from peregrine.app.written import (
-    Parser,
-    flag,
-    is_egress_target,
-    is_module,
-    is_origin,
-    list_of,
-    matching,
-    one_of,
-    span,
-    span_text,
-    whole,
-)
+from peregrine.app.written import Parser, flag, list_of, matching, module, one_of, origin, span, span_text, whole
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration
+from peregrine.executors.egress import read_entry
 
 HIDDEN: Final = "***"
 SECRET_BYTES_MIN: Final = 32
@@ -95,14 +84,9 @@ _Decade = Annotated[Duration, _read(span(SECOND, 3650 * DAY)), _SPAN]
 _Host = Annotated[str, _read(matching(r"[^\s/]+", "write an address or a host name, for example 127.0.0.1 or 0.0.0.0"))]
 _Prefix = Annotated[str, _read(matching(r"(?:/[A-Za-z0-9._~-]+)+", 'write a path such as "/api/v1"', strip="/"))]
 _Link = Annotated[str, _read(matching(r"https?://\S+", 'write an address such as "https://login.example.org/jwks"'))]
-_Modules = Annotated[tuple[str, ...], _read(list_of(is_module, 'write module names, for example "my_tasks,app.tasks"'))]
-_Targets = Annotated[
-    tuple[str, ...],
-    _read(
-        list_of(is_egress_target, 'write addresses, networks or hosts, for example "127.0.0.1/32,10.0.0.5,intranet"')
-    ),
-]
-_Origins = Annotated[tuple[str, ...], _read(list_of(is_origin, 'write origins, for example "https://ops.example.org"'))]
+_Modules = Annotated[tuple[str, ...], _read(list_of(module))]
+_Targets = Annotated[tuple[str, ...], _read(list_of(read_entry))]
+_Origins = Annotated[tuple[str, ...], _read(list_of(origin))]
 _SigningSecret = Annotated[SecretStr, BeforeValidator(_signing_secret)]
 
 

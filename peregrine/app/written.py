@@ -5,7 +5,6 @@ Each function here gives a parser: text in, value out, or ``ValueError`` with a 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,7 +17,6 @@ Parser: TypeAlias = Callable[[str], object]
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
-_HOST_NAME = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._-]{0,252}", re.ASCII)
 _ORIGIN = re.compile(r"https?://[^\s/?#@\\]+", re.ASCII)
 
 
@@ -82,45 +80,25 @@ def matching(pattern: str, how: str, *, strip: str = "") -> Parser:
     return parse
 
 
-def list_of(is_right: Callable[[str], bool], how: str) -> Parser:
-    """A comma list whose items are all right; empty items are left out."""
+def list_of(check: Callable[[str], object]) -> Parser:
+    """A comma list whose items *check* lets pass (it raises ValueError for a wrong one); empty items are left out."""
 
     def parse(text: str) -> tuple[str, ...]:
         items = tuple(part for item in text.split(",") if (part := item.strip()))
         for item in items:
-            if not is_right(item):
-                raise ValueError(f"{item!r} is wrong: {how}")
+            check(item)
         return items
 
     return parse
 
 
-def is_module(text: str) -> bool:
-    """Whether *text* is a dotted module name."""
-    return _MODULE.fullmatch(text) is not None
+def module(text: str) -> None:
+    """Raises ValueError unless *text* is a dotted module name."""
+    if not _MODULE.fullmatch(text):
+        raise ValueError(f'{text!r} is no module name; write for example "my_tasks,app.tasks"')
 
 
-def is_origin(text: str) -> bool:
-    """Whether *text* is a web origin: scheme, host and perhaps a port."""
-    return _ORIGIN.fullmatch(text) is not None
-
-
-def is_egress_target(text: str) -> bool:
-    """Whether *text* is an address, a network, or a host name; address and name may carry ``:port``."""
-    try:
-        ipaddress.ip_network(text, strict=False)
-        return True
-    except ValueError:
-        host, colon, port = text.rpartition(":")
-        if colon and port.isdecimal() and 0 < int(port) < 65_536:
-            host = host.removeprefix("[").removesuffix("]")
-            return _is_address(host) or _HOST_NAME.fullmatch(host) is not None
-        return _HOST_NAME.fullmatch(text) is not None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+def origin(text: str) -> None:
+    """Raises ValueError unless *text* is a web origin: scheme, host and perhaps a port."""
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError(f'{text!r} is no origin; write for example "https://ops.example.org"')

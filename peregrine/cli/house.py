@@ -49,11 +49,11 @@ class House(Protocol):
         ...
 
     def settings(self, flags: Flags) -> tuple[Sequence[SettingLine], Sequence[str]]:
-        """All settings, checked, and what looks like a slip of the pen."""
+        """All settings as they hold, and what looks like a slip of the pen."""
         ...
 
-    def operator_token(self, flags: Flags) -> str:
-        """The operator's token of the data directory."""
+    def check(self, flags: Flags) -> Sequence[str]:
+        """What looks like a slip of the pen, if the service could start with these settings."""
         ...
 
     def mint(self, flags: Flags, request: TokenRequest) -> str:

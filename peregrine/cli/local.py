@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import click
 
 from peregrine.cli import render
 from peregrine.cli.house import Flags, House, TokenRequest
+from peregrine.cli.remote import data_dir_option, kept_token
 
 P = ParamSpec("P")
 
@@ -93,8 +95,7 @@ def show_config(house: House, flags: Flags, *, as_json: bool) -> None:
 @with_house("data_dir")
 def check_config(house: House, flags: Flags) -> int:
     """Check the settings: exit code 0, or 78 and one line that says what is wrong."""
-    _, warnings = house.settings(flags)
-    for warning in warnings:
+    for warning in house.check(flags):
         click.echo(f"warning: {warning}", err=True)
     render.say("the settings are right")
     return 0
@@ -104,13 +105,19 @@ def check_config(house: House, flags: Flags) -> int:
 @click.option("--user", help="Mint a token for this user id instead of showing the operator's.")
 @click.option("--group", "groups", multiple=True, help="With --user: a group such as monitoring; repeat it.")
 @click.option("--lasts", default="8h", show_default=True, help="With --user: how long it holds.")
-@with_house("data_dir")
-def token(house: House, flags: Flags, user: str | None, groups: tuple[str, ...], lasts: str) -> None:
-    """Print the operator's token, or mint one for a user with the data directory's secret."""
+@data_dir_option("Where the service keeps its token and its signing secret.")
+@click.pass_obj
+def token(house: House, user: str | None, groups: tuple[str, ...], lasts: str, data_dir: str) -> None:
+    """Print the operator's token, or mint one for a user with the signing secret."""
     if user is None and groups:
         raise click.UsageError("--group goes with --user")
-    asked = None if user is None else TokenRequest(user=user, groups=groups, lasts=lasts)
-    render.say(house.operator_token(flags) if asked is None else house.mint(flags, asked))
+    if user is not None:
+        request = TokenRequest(user=user, groups=groups, lasts=lasts)
+        render.say(house.mint({"SCHEDULER_DATA_DIR": data_dir}, request))
+    elif kept := kept_token(Path(data_dir)):
+        render.say(kept)
+    else:
+        raise click.ClickException(f"no operator-token in {data_dir} that this user may read; `serve` makes one")
 
 
 @click.command("backup")

@@ -53,6 +53,13 @@ class Session:
             render.say(text)
 
 
+def data_dir_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option for where the service keeps its files."""
+    return click.option(
+        "--data-dir", envvar="SCHEDULER_DATA_DIR", default=DATA_DIR, show_default=True, metavar="DIR", help=text
+    )
+
+
 def remote(verb: Callable[Concatenate[Session, P], Any]) -> Callable[P, Any]:
     """Give *verb* its session and the options for it."""
 
@@ -79,14 +86,15 @@ def remote(verb: Callable[Concatenate[Session, P], Any]) -> Callable[P, Any]:
     @wraps(verb)
     def with_session(*args: P.args, **kwargs: P.kwargs) -> Any:
         url, data_dir = str(kwargs.pop("server")), kwargs.pop("data_dir")
-        token = str(kwargs.pop("token")) or _kept_token(Path(str(data_dir)))
+        token = str(kwargs.pop("token")) or kept_token(Path(str(data_dir)))
         session = Session(Client(url, token), as_json=bool(kwargs.pop("as_json")))
         return verb(session, *args, **kwargs)
 
     return with_session  # fmt: skip
 
 
-def _kept_token(data_dir: Path) -> str:
+def kept_token(data_dir: Path) -> str:
+    """The operator's token in *data_dir*; empty if there is none that we may read."""
     try:
         return (data_dir / TOKEN_FILE).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
