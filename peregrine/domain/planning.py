@@ -108,12 +108,12 @@ def _usual_plan(due: DueTask, now: Moment, room: int) -> Plan | None:
 
 def _choose(due: DueTask, decided: _Decision, start: Moment, now: Moment) -> list[Moment]:
     """The moments in ``(start, now]`` to run, oldest first; all others are left out with a reason."""
-    policy, trigger = due.task.policy, due.task.trigger
+    policy = due.task.policy
     too_old = max(start, now - policy.catchup_window - 1)
     decided.leave_out(start, too_old, Reason.TOO_OLD)
     in_time_after = max(too_old, now - policy.misfire_grace - 1)
     late = _choose_late(due, decided, too_old, in_time_after)
-    in_time = _newest(trigger, decided, in_time_after, now, policy.catchup_max)
+    in_time = decided.newest(in_time_after, now, policy.catchup_max)
     if policy.overlap is Overlap.SKIP:
         return _without_overlap(due, decided, late, in_time)
     runs = late + in_time
@@ -123,32 +123,15 @@ def _choose(due: DueTask, decided: _Decision, start: Moment, now: Moment) -> lis
 
 
 def _choose_late(due: DueTask, decided: _Decision, after: Moment, upto: Moment) -> list[Moment]:
-    policy, trigger = due.task.policy, due.task.trigger
+    policy = due.task.policy
     match policy.misfire:
         case Misfire.SKIP:
             decided.leave_out(after, upto, Reason.MISFIRE)
             return []
         case Misfire.RUN_ALL:
-            return _newest(trigger, decided, after, upto, policy.catchup_max)
+            return decided.newest(after, upto, policy.catchup_max)
         case Misfire.RUN_ONCE:
-            return _newest(trigger, decided, after, upto, 1, Reason.COALESCED)
-
-
-def _newest(
-    trigger: Trigger,
-    decided: _Decision,
-    after: Moment,
-    upto: Moment,
-    most: int,
-    otherwise: Reason = Reason.CATCHUP_MAX,
-) -> list[Moment]:
-    """The newest *most* moments in ``(after, upto]``; the older ones are left out."""
-    if upto <= after:
-        return []
-    kept = trigger.latest_between(after, upto, most)
-    if len(kept) == most:
-        decided.leave_out(after, kept[0] - 1, otherwise)
-    return kept
+            return decided.newest(after, upto, 1, Reason.COALESCED)
 
 
 def _without_overlap(due: DueTask, decided: _Decision, late: list[Moment], in_time: list[Moment]) -> list[Moment]:
@@ -193,6 +176,15 @@ class _Decision:
             last = self._trigger.latest_between(after, upto, 1)[0]
             assert first is not None
             self.skips.append(Skip(first, last, count, reason))
+
+    def newest(self, after: Moment, upto: Moment, most: int, otherwise: Reason = Reason.CATCHUP_MAX) -> list[Moment]:
+        """The newest *most* moments in ``(after, upto]``; the older ones are left out."""
+        if upto <= after:
+            return []
+        kept = self._trigger.latest_between(after, upto, most)
+        if len(kept) == most:
+            self.leave_out(after, kept[0] - 1, otherwise)
+        return kept
 
     def leave_out_one(self, moment: Moment, reason: Reason) -> None:
         self.skips.append(Skip(moment, moment, 1, reason))

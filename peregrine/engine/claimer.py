@@ -6,15 +6,11 @@ from typing import Final
 
 from peregrine.domain.errors import Unsure
 from peregrine.domain.event import Claimed
-from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import Duration
 from peregrine.engine.loop import tell
+from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.entropy import Entropy
-from peregrine.ports.observer import Observer
-from peregrine.ports.store import ClaimBatch, ClaimRequest, WorkStore
+from peregrine.ports.store import ClaimBatch, ClaimRequest
 
 BATCH: Final = 500
 """Most executions claimed in one write."""
@@ -23,24 +19,14 @@ BATCH: Final = 500
 class Claimer:
     """The turn of the claiming loop."""
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        worker_id: WorkerId,
-        store: WorkStore,
-        pool: Pool,
-        clock: Clock,
-        entropy: Entropy,
-        observer: Observer,
-    ) -> None:
-        self._settings = settings
-        self._worker_id = worker_id
-        self._store = store
+    def __init__(self, needs: Needs, pool: Pool) -> None:
+        self._settings = needs.settings
+        self._worker_id = needs.instance.id
+        self._store = needs.store
         self._pool = pool
-        self._clock = clock
-        self._entropy = entropy
-        self._observer = observer
+        self._clock = needs.clock
+        self._entropy = needs.entropy
+        self._observer = needs.observer
 
     async def turn(self) -> Duration:
         """Fill the free slots, once; how long until a queued execution becomes available."""

@@ -7,10 +7,7 @@ from typing import Final
 from peregrine.domain.event import CursorReanchored, Purged
 from peregrine.domain.moment import DAY, Duration
 from peregrine.engine.loop import tell
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.observer import Observer
-from peregrine.ports.store import WorkStore
+from peregrine.engine.needs import Needs
 
 BITE: Final = 1000
 """Most rows removed in one write: a long delete would hold up every claim (guarantees, retention)."""
@@ -21,11 +18,11 @@ FUTURE_MAX: Final[Duration] = DAY
 class Cleaner:
     """The turn of the cleaning loop: one bite."""
 
-    def __init__(self, settings: EngineSettings, *, store: WorkStore, clock: Clock, observer: Observer) -> None:
-        self._settings = settings
-        self._store = store
-        self._clock = clock
-        self._observer = observer
+    def __init__(self, needs: Needs) -> None:
+        self._settings = needs.settings
+        self._store = needs.store
+        self._clock = needs.clock
+        self._observer = needs.observer
         self._clean_again_at: int | None = None
 
     async def turn(self) -> Duration:

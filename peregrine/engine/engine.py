@@ -13,20 +13,14 @@ from peregrine.engine.claimer import Claimer
 from peregrine.engine.cleaner import Cleaner
 from peregrine.engine.keeper import Keeper
 from peregrine.engine.loop import Loop
+from peregrine.engine.needs import Needs
 from peregrine.engine.planner import Planner
 from peregrine.engine.pool import Pool
 from peregrine.engine.reaper import Reaper
 from peregrine.engine.recorder import Recorder
 from peregrine.engine.run import Ending, Run
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.bus import Bus, Topic
-from peregrine.ports.clock import Clock
+from peregrine.ports.bus import Topic
 from peregrine.ports.engine_view import EngineFacts, EngineMode
-from peregrine.ports.entropy import Entropy
-from peregrine.ports.executor import Executor
-from peregrine.ports.host import Host, Instance
-from peregrine.ports.observer import Observer
-from peregrine.ports.store import WorkStore
 
 FLUSH_WITHIN: Final[Duration] = 5 * SECOND
 """How long a shutdown waits for outcomes to be stored, once nothing runs any more."""
@@ -40,53 +34,20 @@ class Engine:
     Any number of engines may share a store; none leads. ``start`` and ``stop`` are safe twice.
     """
 
-    def __init__(
-        self,
-        *,
-        store: WorkStore,
-        executor: Executor,
-        clock: Clock,
-        entropy: Entropy,
-        bus: Bus,
-        host: Host,
-        observer: Observer,
-        instance: Instance,
-        settings: EngineSettings,
-    ) -> None:
-        self.instance = instance
+    def __init__(self, needs: Needs) -> None:
+        settings = needs.settings
+        self.instance = needs.instance
         self.settings = settings
-        self._store, self._clock, self._bus = store, clock, bus
-        self._recorder = Recorder(
-            settings, store=store, clock=clock, entropy=entropy, observer=observer, on_settled=self._settled
-        )
-        self._pool = Pool(settings, executor=executor, clock=clock, observer=observer, on_end=self._run_ended)
+        self._store, self._clock, self._bus = needs.store, needs.clock, needs.bus
+        self._recorder = Recorder(needs, on_settled=self._settled)
+        self._pool = Pool(needs, on_end=self._run_ended)
         self._recorder.pool = self._pool
-        self._planner = Planner(settings, store=store, clock=clock, observer=observer, on_queued=self._queued)
-        claimer = Claimer(
-            settings,
-            worker_id=instance.id,
-            store=store,
-            pool=self._pool,
-            clock=clock,
-            entropy=entropy,
-            observer=observer,
-        )
-        self._reaper = Reaper(
-            settings,
-            me=instance,
-            store=store,
-            pool=self._pool,
-            host=host,
-            clock=clock,
-            entropy=entropy,
-            observer=observer,
-            on_recovered=self._queued,
-        )
-        keeper = Keeper(settings, store=store, pool=self._pool, clock=clock)
-        cleaner = Cleaner(settings, store=store, clock=clock, observer=observer)
+        self._planner = Planner(needs, on_queued=self._queued)
+        self._reaper = Reaper(needs, self._pool, on_recovered=self._queued)
+        claimer, keeper, cleaner = Claimer(needs, self._pool), Keeper(needs, self._pool), Cleaner(needs)
 
         def loop(name: str, turn: Callable[[], Awaitable[Duration]], poll: Duration) -> Loop:
-            return Loop(name, turn, clock=clock, observer=observer, poll=poll)
+            return Loop(name, turn, clock=needs.clock, observer=needs.observer, poll=poll)
 
         self._plan = loop("planner", self._planner.turn, settings.poll)
         self._claim = loop("claimer", claimer.turn, settings.poll)
@@ -181,10 +142,12 @@ class Engine:
             pass
 
     async def _flush(self) -> None:
-        give_up_at = self._clock.monotonic() + FLUSH_WITHIN
-        while self._recorder.waiting and self._clock.monotonic() < give_up_at:
-            self._record.wake()
-            await asyncio.sleep(0.005)
+        self._record.wake()
+        try:
+            async with asyncio.timeout(FLUSH_WITHIN / 1000):
+                await self._recorder.empty()
+        except TimeoutError:
+            pass
 
     async def _fence_turn(self) -> Duration:
         nearest = self._pool.fence()

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from peregrine.domain.moment import Duration
+from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.engine.run import Ending
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.store import RenewVerdict, WorkStore
+from peregrine.ports.store import RenewVerdict
 
 
 class Keeper:
     """The turn of the keeping loop: one renewal of everything that this worker holds."""
 
-    def __init__(self, settings: EngineSettings, *, store: WorkStore, pool: Pool, clock: Clock) -> None:
-        self._settings = settings
-        self._store = store
+    def __init__(self, needs: Needs, pool: Pool) -> None:
+        self._settings = needs.settings
+        self._store = needs.store
         self._pool = pool
-        self._clock = clock
+        self._clock = needs.clock
 
     async def turn(self) -> Duration:
         """Renew all; a kept lease counts from the moment before the asking."""

@@ -9,10 +9,8 @@ from peregrine.domain.event import ClockStepped, Planned, Unplannable
 from peregrine.domain.moment import SECOND, Duration, Moment
 from peregrine.domain.planning import DueTask, Plan, plan
 from peregrine.engine.loop import tell
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.observer import Observer
-from peregrine.ports.store import PlanVerdict, WorkStore
+from peregrine.engine.needs import Needs
+from peregrine.ports.store import PlanVerdict
 
 BATCH: Final = 1000
 """Most tasks decided in one turn; more due ones follow in the next."""
@@ -25,19 +23,11 @@ ROOM_PAUSE: Final[Duration] = 50
 class Planner:
     """The turn of the planning loop."""
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        store: WorkStore,
-        clock: Clock,
-        observer: Observer,
-        on_queued: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._clock = clock
-        self._observer = observer
+    def __init__(self, needs: Needs, *, on_queued: Callable[[], None]) -> None:
+        self._settings = needs.settings
+        self._store = needs.store
+        self._clock = needs.clock
+        self._observer = needs.observer
         self._on_queued = on_queued
         self._offset: int | None = None
         self._latest: Moment = 0

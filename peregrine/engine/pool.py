@@ -14,11 +14,8 @@ from peregrine.domain.event import AttemptAbandoned
 from peregrine.domain.execution import Claim, Outcome
 from peregrine.domain.ids import ExecutionId
 from peregrine.engine.loop import tell
+from peregrine.engine.needs import Needs
 from peregrine.engine.run import Ending, Run
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.executor import Executor
-from peregrine.ports.observer import Observer
 
 RunKey: TypeAlias = tuple[ExecutionId, int]
 
@@ -26,19 +23,11 @@ RunKey: TypeAlias = tuple[ExecutionId, int]
 class Pool:
     """Starts claims, knows what runs, and hands each outcome on once. *on_end* takes the outcome of a run."""
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        executor: Executor,
-        clock: Clock,
-        observer: Observer,
-        on_end: Callable[[Run, Outcome], None],
-    ) -> None:
-        self._settings = settings
-        self._executor = executor
-        self._clock = clock
-        self._observer = observer
+    def __init__(self, needs: Needs, *, on_end: Callable[[Run, Outcome], None]) -> None:
+        self._settings = needs.settings
+        self._executor = needs.executor
+        self._clock = needs.clock
+        self._observer = needs.observer
         self._on_end = on_end
         self._runs: dict[RunKey, Run] = {}
         self._active = 0

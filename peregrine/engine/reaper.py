@@ -17,13 +17,9 @@ from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.retry import recover
 from peregrine.engine.loop import tell
+from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool, RunKey
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.entropy import Entropy
-from peregrine.ports.host import Host, Instance
-from peregrine.ports.observer import Observer
-from peregrine.ports.store import SettleVerdict, WorkStore
+from peregrine.ports.store import SettleVerdict
 
 
 @dataclass(slots=True)
@@ -36,27 +32,15 @@ class _Watch:
 class Reaper:
     """The turn of the reaping loop."""
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        me: Instance,
-        store: WorkStore,
-        pool: Pool,
-        host: Host,
-        clock: Clock,
-        entropy: Entropy,
-        observer: Observer,
-        on_recovered: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._me = me
-        self._store = store
+    def __init__(self, needs: Needs, pool: Pool, *, on_recovered: Callable[[], None]) -> None:
+        self._settings = needs.settings
+        self._me = needs.instance
+        self._store = needs.store
         self._pool = pool
-        self._host = host
-        self._clock = clock
-        self._entropy = entropy
-        self._observer = observer
+        self._host = needs.host
+        self._clock = needs.clock
+        self._entropy = needs.entropy
+        self._observer = needs.observer
         self._on_recovered = on_recovered
         self._watched: dict[RunKey, _Watch] = {}
         self._instances: dict[WorkerId, tuple[int, int]] = {}

@@ -6,6 +6,7 @@ wrong. The run stays in the pool until then, so its lease is renewed as long as 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -14,13 +15,10 @@ from peregrine.domain.execution import Outcome, Settlement
 from peregrine.domain.moment import Duration
 from peregrine.domain.retry import settle
 from peregrine.engine.loop import tell
+from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.engine.run import Ending, Run
-from peregrine.engine.settings import EngineSettings
-from peregrine.ports.clock import Clock
-from peregrine.ports.entropy import Entropy
-from peregrine.ports.observer import Observer
-from peregrine.ports.store import SettleVerdict, WorkStore
+from peregrine.ports.store import SettleVerdict
 
 BATCH: Final = 500
 
@@ -28,23 +26,16 @@ BATCH: Final = 500
 class Recorder:
     """The turn of the recording loop, and the door through which outcomes come in."""
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        store: WorkStore,
-        clock: Clock,
-        entropy: Entropy,
-        observer: Observer,
-        on_settled: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._clock = clock
-        self._entropy = entropy
-        self._observer = observer
+    def __init__(self, needs: Needs, *, on_settled: Callable[[], None]) -> None:
+        self._settings = needs.settings
+        self._store = needs.store
+        self._clock = needs.clock
+        self._entropy = needs.entropy
+        self._observer = needs.observer
         self._on_settled = on_settled
         self._waiting: list[tuple[Run, Settlement]] = []
+        self._empty = asyncio.Event()
+        self._empty.set()
         self.pool: Pool | None = None
         """Set by the engine: pool and recorder know each other, the pool only by a callback."""
 
@@ -52,6 +43,10 @@ class Recorder:
     def waiting(self) -> int:
         """Settlements not stored yet."""
         return len(self._waiting)
+
+    async def empty(self) -> None:
+        """Return when every outcome is stored."""
+        await self._empty.wait()
 
     def take(self, run: Run, outcome: Outcome) -> None:
         """Accept the outcome of *run*; a fenced one writes nothing, since another worker has taken over."""
@@ -63,6 +58,7 @@ class Recorder:
             return
         settlement = settle(run.claim, outcome, self._clock.now(), self._entropy.chance())
         self._waiting.append((run, settlement))
+        self._empty.clear()
 
     async def turn(self) -> Duration:
         """Store everything that waits, once."""
@@ -72,6 +68,8 @@ class Recorder:
         verdicts = await self._store.settle([settlement for _, settlement in batch])
         del self._waiting[: len(batch)]
         self._tell(batch, verdicts)
+        if not self._waiting:
+            self._empty.set()
         self._on_settled()
         return 0 if self._waiting else self._settings.poll
 

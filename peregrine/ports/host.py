@@ -11,7 +11,7 @@ from peregrine.domain.moment import Moment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One running process of the service. ``place`` names kernel boot and pid namespace: pids mean something only there.
+    """One running process. ``place`` names kernel boot and pid namespace: pids mean something only there.
 
     ``process_started`` is the kernel's start time of the pid (clock ticks), so a reused pid is not mistaken.
     """

@@ -1,0 +1,78 @@
+"""A virtual loop that can freeze and kill one node: everything that a node does runs in a context that names it.
+
+A frozen node's callbacks and timers are put aside, in order, and run when it thaws: that is SIGSTOP. A dead node's are
+dropped, ``finally`` blocks included: that is kill -9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from peregrine.testing.clock import VirtualLoop
+
+
+class Place(Protocol):
+    """Where code runs: a node that may be frozen or dead."""
+
+    alive: bool
+    frozen: bool
+    deferred: list[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]]
+
+
+here: contextvars.ContextVar[Place | None] = contextvars.ContextVar("here", default=None)
+
+
+class WorldLoop(VirtualLoop):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_task_factory(_task)  # type: ignore[arg-type]
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        context = context if context is not None else contextvars.copy_context()
+        place = context.get(here)
+        if place is None:
+            return super().call_soon(callback, *args, context=context)
+        return super().call_soon(_guarded, place, callback, args, context, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        context = context if context is not None else contextvars.copy_context()
+        place = context.get(here)
+        if place is None:
+            return super().call_at(when, callback, *args, context=context)
+        return super().call_at(when, _guarded, place, callback, args, context, context=context)
+
+
+def _guarded(
+    place: Place, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context
+) -> None:
+    if not place.alive:
+        return
+    if place.frozen:
+        place.deferred.append((callback, args, context))
+    else:
+        callback(*args)
+
+
+def thaw(place: Place) -> None:
+    """Let a frozen node go on with everything that came up meanwhile."""
+    place.frozen = False
+    deferred, place.deferred = place.deferred, []
+    loop = asyncio.get_running_loop()
+    for callback, args, context in deferred:
+        loop.call_soon(callback, *args, context=context)
+
+
+def _task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    # A killed node leaves its tasks behind on purpose.
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return task
