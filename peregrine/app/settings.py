@@ -19,7 +19,19 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from peregrine.app.written import Parser, flag, list_of, matching, module, one_of, origin, span, span_text, whole
+from peregrine.app.written import (
+    Parser,
+    flag,
+    list_of,
+    matching,
+    module,
+    one_of,
+    origin,
+    program,
+    span,
+    span_text,
+    whole,
+)
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration
 from peregrine.executors.egress import read_entry
@@ -86,6 +98,7 @@ _Prefix = Annotated[str, _read(matching(r"(?:/[A-Za-z0-9._~-]+)+", 'write a path
 _Link = Annotated[str, _read(matching(r"https?://\S+", 'write an address such as "https://login.example.org/jwks"'))]
 _Modules = Annotated[tuple[str, ...], _read(list_of(module))]
 _Targets = Annotated[tuple[str, ...], _read(list_of(read_entry))]
+_Programs = Annotated[tuple[str, ...], _read(list_of(program))]
 _Origins = Annotated[tuple[str, ...], _read(list_of(origin))]
 _SigningSecret = Annotated[SecretStr, BeforeValidator(_signing_secret)]
 
@@ -141,6 +154,11 @@ class Settings(BaseSettings):
         (),
         alias="SCHEDULER_FUNCTIONS",
         description="Python modules (comma list) imported at start to register functions.",
+    )
+    commands: _Programs = Field(
+        (),
+        alias="SCHEDULER_COMMANDS",
+        description="Programs (comma list of absolute paths) that tasks of the executor `command` may run.",
     )
     egress_allow: _Targets = Field(
         (), alias="SCHEDULER_EGRESS_ALLOW",

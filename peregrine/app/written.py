@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Final, TypeAlias
 
 from peregrine.domain.moment import DAY, Duration, format_duration, parse_duration
@@ -102,3 +103,10 @@ def origin(text: str) -> None:
     """Raises ValueError unless *text* is a web origin: scheme, host and perhaps a port."""
     if not _ORIGIN.fullmatch(text):
         raise ValueError(f'{text!r} is no origin; write for example "https://ops.example.org"')
+
+
+def program(text: str) -> None:
+    """Raises ValueError unless *text* is the absolute path of a program."""
+    path = PurePosixPath(text)
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError(f'{text!r} is no absolute path; write for example "/usr/bin/rsync"')

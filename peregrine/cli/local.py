@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 
 from peregrine.cli import render
 from peregrine.cli.house import Flags, House, TokenRequest
 from peregrine.cli.remote import data_dir_option, kept_token
+from peregrine.domain.moment import DAY, parse_duration
+from peregrine.domain.permission import is_subject
 
 P = ParamSpec("P")
+LASTS_MAX: Final = 365 * DAY
 
 SETTING_COLUMNS: render.Columns = (
     ("setting", lambda line: line["name"]),
@@ -112,12 +115,24 @@ def token(house: House, user: str | None, groups: tuple[str, ...], lasts: str, d
     if user is None and groups:
         raise click.UsageError("--group goes with --user")
     if user is not None:
-        request = TokenRequest(user=user, groups=groups, lasts=lasts)
+        request = _token_request(user, groups, lasts)
         render.say(house.mint({"SCHEDULER_DATA_DIR": data_dir}, request))
     elif kept := kept_token(Path(data_dir)):
         render.say(kept)
     else:
         raise click.ClickException(f"no operator-token in {data_dir} that this user may read; `serve` makes one")
+
+
+def _token_request(user: str, groups: tuple[str, ...], lasts: str) -> TokenRequest:
+    for subject in (f"user:{user}", *(f"group:{group}" for group in groups)):
+        if not is_subject(subject):
+            raise click.UsageError(f"{subject!r}: write letters, digits, '_', '.', '-', '@', '+', '|', '/' or blanks")
+    try:
+        if not 0 < parse_duration(lasts) <= LASTS_MAX:
+            raise ValueError("a token lasts at most 365 days")
+    except ValueError as error:
+        raise click.UsageError(f"--lasts {lasts!r}: {error}") from None
+    return TokenRequest(user=user, groups=groups, lasts=lasts)
 
 
 @click.command("backup")

@@ -95,6 +95,8 @@ def test_texts_become_values() -> None:
         ("SCHEDULER_MISFIRE_GRACE", "8d", "must lie between 1s and 7d"),
         ("SCHEDULER_FUNCTIONS", "my-tasks", "is no module name"),
         ("SCHEDULER_FUNCTIONS", "os;sys", "is no module name"),
+        ("SCHEDULER_COMMANDS", "rsync", "is no absolute path"),
+        ("SCHEDULER_COMMANDS", "/usr/bin/../sbin/x", "is no absolute path"),
         ("SCHEDULER_EGRESS_ALLOW", "10.0.0.0/99", "is no address, network or host"),
         ("SCHEDULER_EGRESS_ALLOW", "2130706433", "is no address, network or host"),
         ("JWT_SECRET", "short", "must have at least 32 bytes"),

@@ -1,0 +1,281 @@
+"""Each verb sends the request it should and shows the answer; failures are one line and an exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Machine, Said
+
+Typed = Callable[..., Said]
+
+TASK = {
+    "id": "t-1", "name": "ping", "type": "http", "status": "completed", "schedule": "*/5 * * * * *", "enabled": True,
+    "next_run": "2030-01-01T00:00:05Z", "metadata": {"success_count": 3, "failure_count": 1, "tags": ["a", "b"]},
+}  # fmt: skip
+EXECUTION = {
+    "id": "e-1", "task_id": "t-1", "status": "failed", "outcome": "timed_out", "trigger": "schedule",
+    "started_at": "2030-01-01T00:00:00Z", "duration": "5s", "retry_count": 1, "error": "too slow",
+    "attempts": [{"attempt": 1, "epoch": 1, "worker_id": "w", "outcome": "timed_out", "error": "too slow"}],
+}  # fmt: skip
+OCCURRENCE = {"scheduled_for": "2030-01-01T00:00:00Z", "count": 1, "verdict": "skipped", "reason": "overlap"}
+
+
+def listed(name: str, *items: Any) -> dict[str, Any]:
+    return {name: list(items), "total": len(items), "page": 1, "page_size": 20, "total_pages": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "path", "body", "answer", "shown"),
+    [
+        ("status", "GET", "/scheduler/status", None, {"status": "healthy"}, "healthy"),
+        ("stats", "GET", "/scheduler/stats", None, {"total_tasks": 3}, "total_tasks  3"),
+        ("tasks list", "GET", "/scheduler/tasks?page=1&page_size=20", None, listed("tasks", TASK), "ping"),
+        ("tasks list --status failed --type http --tag a --tag b --disabled -q x --sort -name --page 2 --page-size 5",
+         "GET", "/scheduler/tasks?type=http&tags=a%2Cb&q=x&status=failed&enabled=false&sort=-name&page=2&page_size=5",
+         None, listed("tasks", TASK), "t-1"),
+        ("tasks get t-1", "GET", "/scheduler/tasks/t-1", None, TASK, "metadata.tags           a, b"),
+        ("tasks get ../a?b", "GET", "/scheduler/tasks/..%2Fa%3Fb", None, TASK, "ping"),
+        ("tasks delete t-1", "DELETE", "/scheduler/tasks/t-1", None, {"message": "gone"}, "deleted t-1"),
+        ("tasks execute t-1", "POST", "/scheduler/tasks/t-1/execute", None, {"execution_id": "e-9"}, "e-9"),
+        ("tasks execute t-1 -p n=3 -p who=me --priority high", "POST", "/scheduler/tasks/t-1/execute",
+         {"priority": "high", "parameters": {"n": 3, "who": "me"}}, {"execution_id": "e-9"}, "e-9"),
+        ("tasks stop t-1", "POST", "/scheduler/tasks/t-1/stop", None, {"message": "stopped it"}, "stopped it"),
+        ("tasks pause t-1 --reason x --until 2030-01-01T00:00:00Z", "POST", "/scheduler/tasks/t-1/pause",
+         {"reason": "x", "until": "2030-01-01T00:00:00Z"}, TASK | {"status": "paused"}, "t-1 is paused"),
+        ("tasks resume t-1", "POST", "/scheduler/tasks/t-1/resume", None, TASK, "t-1 is completed"),
+        ("tasks enable t-1", "POST", "/scheduler/tasks/t-1/enable", None, TASK, "next run 2030-01-01T00:00:05Z"),
+        ("tasks disable t-1", "POST", "/scheduler/tasks/t-1/disable", None, TASK | {"status": "disabled"}, "disabled"),
+        ("tasks history t-1", "GET", "/scheduler/tasks/t-1/history?page=1&page_size=20", None,
+         listed("executions", EXECUTION), "timed_out"),
+        ("tasks execution t-1 e-1", "GET", "/scheduler/tasks/t-1/executions/e-1", None, EXECUTION, "too slow"),
+        ("tasks occurrences t-1", "GET", "/scheduler/tasks/t-1/occurrences?page=1&page_size=20", None,
+         listed("occurrences", OCCURRENCE), "overlap"),
+        ("executions list --task t-1 --outcome failed --since 2030-01-01T00:00:00Z", "GET",
+         "/scheduler/executions?task_id=t-1&outcome=failed&started_after=2030-01-01T00%3A00%3A00Z&page_size=20&page=1",
+         None, listed("executions", EXECUTION), "e-1"),
+        ("executions get e-1", "GET", "/scheduler/executions/e-1", None, EXECUTION, "ATTEMPT"),
+        ("executions cancel e-1", "POST", "/scheduler/executions/e-1/cancel", None, {"message": "asked"}, "asked"),
+        ("preview @daily -n 1", "POST", "/scheduler/schedule/preview",
+         {"schedule": "@daily", "timezone": "UTC", "count": 1},
+         {"description": "At midnight", "next": [{"at": "2030-01-01T00:00:00Z", "local": "l"}], "warnings": ["w"]},
+         "At midnight"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else "",
+)  # fmt: skip
+def test_a_verb_asks_and_shows(
+    machine: Machine, peregrine: Typed, words: str, method: str, path: str, body: Any, answer: Any, shown: str
+) -> None:
+    machine.lay_out(answer)
+
+    said = peregrine(*words.split())
+
+    (heard,) = machine.heard
+    assert (heard.method, heard.path, heard.body, heard.token) == (method, path, body, "a-token")
+    assert shown in said.out
+    assert said.code == 0
+
+
+def test_json_is_the_answer_itself(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out(listed("tasks", TASK))
+
+    assert json.loads(peregrine("tasks", "list", "--json").out) == listed("tasks", TASK)
+
+
+# ── making tasks ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (["--name", "a", "--schedule", "@every 5m", "--url", "https://x.test/", "--method", "POST", "--body", "{}",
+          "--header", "X-A: b:c", "--expect", "200", "--expect", "204"],
+         {"name": "a", "schedule": "@every 5m", "type": "http",
+          "config": {"url": "https://x.test/", "method": "POST", "body": "{}", "headers": {"X-A": "b:c"},
+                     "expected_code": [200, 204]}}),
+        (["--name", "a", "--function", "analytics:sum:up", "-p", "n=1", "-p", "w=x y", "-p", "l=[1]"],
+         {"name": "a", "type": "function", "config": {"function_name": "up", "module": "analytics:sum",
+                                                       "parameters": {"n": 1, "w": "x y", "l": [1]}}}),
+        (["--name", "a", "--executor", "mine"], {"name": "a", "type": "custom", "config": {"executor": "mine"}}),
+        (["--name", "a", "--retries", "0", "--retry-interval", "5s", "--timeout", "1m", "--tag", "t", "--priority",
+          "low", "--overlap", "queue", "--misfire", "skip", "--disabled", "--timezone", "UTC"],
+         {"name": "a", "timezone": "UTC", "priority": "low", "overlap": "queue", "misfire": "skip", "enabled": False,
+          "tags": ["t"], "metadata": {"max_retries": 0, "retry_interval": "5s", "timeout": "1m"}}),
+    ],
+    ids=["http", "function", "custom", "care"],
+)  # fmt: skip
+def test_options_make_a_task(machine: Machine, peregrine: Typed, words: list[str], body: Any) -> None:
+    machine.lay_out(TASK, status=201)
+
+    said = peregrine("tasks", "create", *words)
+
+    assert machine.heard[0].body == body
+    assert said.out == "created t-1, next run 2030-01-01T00:00:05Z\n"
+
+
+def test_a_file_makes_a_task_and_options_change_it(machine: Machine, peregrine: Typed, tmp_path: Path) -> None:
+    machine.lay_out(TASK, status=201)
+    file = tmp_path / "task.json"
+    file.write_text('{"name": "a", "type": "http", "config": {"url": "https://a.test/", "method": "GET"}}')
+
+    peregrine("tasks", "create", "-f", str(file), "--name", "b", "--url", "https://b.test/")
+
+    assert machine.heard[0].body == {
+        "name": "b", "type": "http", "config": {"url": "https://b.test/", "method": "GET"},
+    }  # fmt: skip
+
+
+def test_standard_input_makes_a_task(machine: Machine, peregrine: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.lay_out(TASK, status=201)
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"name": "from a pipe"}'))
+
+    peregrine("tasks", "create", "-f", "-")
+
+    assert machine.heard[0].body == {"name": "from a pipe"}
+
+
+def test_a_change_sends_only_what_is_given(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out(TASK)
+
+    peregrine("tasks", "update", "t-1", "--schedule", "@hourly")
+
+    assert (machine.heard[0].method, machine.heard[0].body) == ("PUT", {"schedule": "@hourly"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tasks", "create", "-f", "no-such-file"],
+        ["tasks", "create", "--header", "no colon"],
+        ["tasks", "execute", "t-1", "-p", "no-equals"],
+        ["tasks", "list", "--page-size", "101"],
+        ["tasks", "list", "--status", "asleep"],
+        ["tasks", "nonsense"],
+        ["token", "--group", "monitoring"],
+        ["token", "--user", "me", "--lasts", "soon"],
+        ["token", "--user", "a\nb"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_and_asks_nobody(machine: Machine, peregrine: Typed, words: list[str]) -> None:
+    said = peregrine(*words)
+
+    assert said.code == 2
+    assert said.err.startswith(("Usage:", "Error:"))
+    assert machine.heard == []
+
+
+@pytest.mark.parametrize("text", ["[1]", "not json"])
+def test_a_file_that_is_no_task_is_wrong_usage(peregrine: Typed, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "task.json"
+    file.write_text(text)
+
+    assert peregrine("tasks", "create", "-f", str(file)).code == 2
+
+
+# ── when it does not go well ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_refusal_names_every_fault(machine: Machine, peregrine: Typed) -> None:
+    faults = [{"pointer": "/name", "message": "is taken"}, {"pointer": "", "message": "odd"}]
+    machine.lay_out({"status": 400, "detail": "The task is wrong.", "errors": faults}, status=400)
+
+    said = peregrine("tasks", "create", "--name", "x")
+
+    assert said.code == 1
+    assert said.err == "peregrine: 400 The task is wrong.\n  /name: is taken\n  /: odd\n"
+
+
+def test_who_is_not_known_hears_where_tokens_are(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out({"detail": "Sign in."}, status=401)
+
+    said = peregrine("tasks", "list")
+
+    assert said.code == 1
+    assert "PEREGRINE_TOKEN" in said.err
+
+
+def test_an_answer_that_is_no_json_is_said(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out(b"<html>", status=502)
+
+    assert "not JSON" in peregrine("stats").err
+
+
+def test_nobody_there_is_one_line(peregrine: Typed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    said = peregrine("tasks", "list", "--server", f"http://127.0.0.1:{port}")
+
+    assert said.code == 1
+    assert said.err == (
+        f"peregrine: nobody answers at http://127.0.0.1:{port} (connection refused); is `peregrine serve` running?\n"
+    )
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "http://127.0.0.1:99999", "http://no.host.invalid"])
+def test_an_address_that_is_none_is_one_line(peregrine: Typed, url: str) -> None:
+    said = peregrine("stats", "--server", url)
+
+    assert said.code == 1
+    assert said.err.count("\n") == 1
+
+
+def test_an_unhealthy_service_is_an_exit_code(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out({"status": "unhealthy"})
+
+    assert peregrine("status").code == 1
+
+
+def test_the_token_of_the_data_directory_is_used(
+    machine: Machine, peregrine: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PEREGRINE_TOKEN")
+    (tmp_path / "operator-token").write_text("kept\n")
+    machine.lay_out({})
+
+    peregrine("stats", "--data-dir", str(tmp_path))
+
+    assert machine.heard[0].token == "kept"
+
+
+def test_what_others_wrote_moves_no_cursor(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out(listed("tasks", TASK | {"name": "\x1b[2Jgone\r\n\x9b31m"}))
+
+    out = peregrine("tasks", "list").out
+
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+    assert r"\x1b[2Jgone\x0d\x0a\x9b31m" in out
+
+
+# ── preview without a service ────────────────────────────────────────────────────────────────────
+
+
+def test_a_schedule_is_worked_out_while_nobody_answers(peregrine: Typed) -> None:
+    words = ("preview", "0 30 9 * * *", "--timezone", "Europe/Berlin", "-n", "2", "--server", "http://127.0.0.1:1")
+
+    said = peregrine(*words)
+
+    assert said.code == 0
+    assert len(re.findall(r"T09:30:00\+0[12]:00", said.out)) == 2
+
+
+def test_a_schedule_that_can_not_be_read_is_said(peregrine: Typed) -> None:
+    said = peregrine("preview", "61 * * * * *", "--local")
+
+    assert said.code == 1
+    assert "/schedule:" in said.err
+
+
+def test_a_refused_preview_is_not_worked_out(machine: Machine, peregrine: Typed) -> None:
+    machine.lay_out({"detail": "no"}, status=400)
+
+    assert peregrine("preview", "@daily").code == 1
