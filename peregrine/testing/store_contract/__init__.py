@@ -29,9 +29,6 @@ shows its values. The protocols in ``factory.py`` say exactly what each of these
 
 from __future__ import annotations
 
-from typing import Final
-
-from peregrine.testing.store_contract import claims, plans, settlements, tasks
 from peregrine.testing.store_contract.factory import (
     Check,
     CrashCheck,
@@ -40,8 +37,8 @@ from peregrine.testing.store_contract.factory import (
     SharedCheck,
     SharedStoreFactory,
     StoreFactory,
-    checks_in,
 )
+from peregrine.testing.store_contract.suite import CRASH_CHECKS, SHARED_CHECKS, STORE_CHECKS
 
 __all__ = [
     "CRASH_CHECKS",
@@ -55,7 +52,3 @@ __all__ = [
     "SharedStoreFactory",
     "StoreFactory",
 ]
-
-STORE_CHECKS: Final[tuple[Check, ...]] = checks_in(tasks, plans, claims, settlements)
-SHARED_CHECKS: Final[tuple[SharedCheck, ...]] = ()
-CRASH_CHECKS: Final[tuple[CrashCheck, ...]] = ()

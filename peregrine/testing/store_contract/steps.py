@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
 from peregrine.domain.execution import AttemptOutcome, Claim, Execution, NewExecution, State
@@ -153,6 +153,23 @@ async def ledger(store: Store, task_id: TaskId) -> list[LedgerEntry]:
         if shown.next_cursor is None:
             return found
         page = PageRequest(size=PAGE_SIZE_MAX, cursor=shown.next_cursor)
+
+
+async def photograph(store: Store, *, now: Moment = NOW) -> dict[tuple[str, str], object]:
+    """Everything a reader can see, by kind and id. Beats and counters are left out: they only say that time passes."""
+    views, executions = await all_tasks(store, now=now), await all_executions(store)
+    seen: dict[tuple[str, str], object] = {("task", shown.task.id): shown for shown in views}
+    seen |= {("execution", one.id): replace(one, beat=0) for one in executions}
+    for task_id in {shown.task.id for shown in views} | {one.task_id for one in executions}:
+        seen["ledger", task_id] = await ledger(store, task_id)
+    for running in await store.running():
+        seen["running", running.execution_id] = replace(running, beat=0)
+    for instance, _, wall in await store.instances():
+        seen["instance", instance.id] = (instance, wall)
+    due = await store.due(now, 1_000)
+    seen["due", ""] = ({one.task.id: one for one in due.due}, due.queued, due.next_due_at)
+    seen["statistics", ""] = await store.statistics(now)
+    return seen
 
 
 async def assert_adds_up(store: Store, *, now: Moment = NOW) -> None:
