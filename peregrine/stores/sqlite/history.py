@@ -1,0 +1,216 @@
+"""Owns the reads of what happened: lists, ledger, statistics; must not know how any of it was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import apsw
+
+from peregrine.domain.execution import Cause, Execution, ExecutionOutcome
+from peregrine.domain.ids import ExecutionId, TaskId
+from peregrine.domain.moment import Moment
+from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.query import (
+    COUNT_MAX,
+    ExecutionFilter,
+    ExecutionStatus,
+    Page,
+    PageRequest,
+    read_cursor,
+    write_cursor,
+)
+from peregrine.domain.statistics import Statistics, day_start
+from peregrine.stores.sqlite import rows, work
+from peregrine.stores.sqlite.queries import SQL
+
+_END_OF_TEXT: Final = "~"
+"""Sorts behind every mark of the ledger."""
+
+
+def get_execution(db: apsw.Connection, execution_id: ExecutionId) -> Execution | None:
+    found = db.execute(SQL["seq_of"], (execution_id,)).fetchone()
+    return None if found is None else work.executions_of(db, [found[0]])[found[0]]
+
+
+@dataclass(slots=True)
+class _Sought:
+    """A filter as conditions of ours: for what waits, for what does not, and the index that the latter walks."""
+
+    waiting: list[str] | None = field(default_factory=list)
+    """None: nothing that waits can match."""
+    started: list[str] | None = field(default_factory=list)
+    index: str = "executions_listed"
+    values: dict[str, int | str | None] = field(default_factory=dict)
+
+    def both(self, name: str) -> None:
+        if self.waiting is not None:
+            self.waiting.append(SQL[name])
+        self.only_started(name)
+
+    def only_started(self, name: str) -> None:
+        if self.started is not None:
+            self.started.append(SQL[name])
+
+
+def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
+    after = read_cursor("executions", page.cursor, int, str) if page.cursor else None
+    sought = _sought(db, filter)
+    waiting = _count_waiting(db, sought)
+    total = waiting + _count_started(db, filter, sought)
+    places: list[tuple[int, int | str, str]] = []
+    if sought.waiting is not None and (after is None or after[0] == rows.NEVER):
+        places += _page_of_waiting(db, sought, page, after)
+    if sought.started is not None and len(places) <= page.size:
+        skip = 0 if after is not None else max(0, page.offset - waiting)
+        places += _page_of_started(db, sought, page.size + 1 - len(places), skip, after)
+    shown = places[: page.size]
+    executions = work.executions_of(db, [seq for seq, _, _ in shown])
+    return Page(
+        items=[executions[seq] for seq, _, _ in shown],
+        total=min(total, COUNT_MAX),
+        total_exact=total <= COUNT_MAX,
+        next_cursor=write_cursor("executions", *shown[-1][1:]) if len(places) > len(shown) > 0 else None,
+    )
+
+
+def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
+    sought = _Sought()
+    if filter.cause is not None:
+        sought.both("execution_by_cause")
+        sought.values["cause"] = rows.CAUSE_NUMBERS[filter.cause]
+        if filter.cause is not Cause.SCHEDULE:
+            sought.only_started("execution_asked_for")
+            sought.index = "executions_asked_for"
+    _seek_state(sought, filter)
+    if filter.worker_id is not None:
+        found = db.execute(SQL["worker_number"], (filter.worker_id,)).fetchone()
+        sought.both("execution_by_worker")
+        sought.values["worker_no"] = None if found is None else found[0]
+    if filter.started_after is not None:
+        sought.both("execution_started_after")
+        sought.only_started("execution_listed_after")
+        sought.values["started_after"] = filter.started_after
+    if filter.started_before is not None:
+        sought.both("execution_started_before")
+        sought.only_started("execution_listed_before")
+        sought.values["started_before"] = filter.started_before
+    if filter.text:
+        sought.both("execution_has_text")
+        sought.values["text"] = rows.lowered(filter.text)
+    if filter.task_id is not None:
+        found = db.execute(SQL["task_number"], (filter.task_id,)).fetchone()
+        sought.both("execution_of_task")
+        sought.values["task_no"] = None if found is None else found[0]
+        sought.index = "executions_listed_by_task"
+    return sought
+
+
+def _seek_state(sought: _Sought, filter: ExecutionFilter) -> None:
+    """Status and outcome. Only what has ended has an outcome, and all but success stands in an index of its own."""
+    failed = filter.status is ExecutionStatus.FAILED
+    if filter.outcome is not None:
+        sought.both("execution_with_outcome")
+        sought.values["outcome"] = rows.OUTCOME_NUMBERS[filter.outcome]
+        failed = failed or filter.outcome is not ExecutionOutcome.SUCCEEDED
+    if filter.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
+        sought.only_started("execution_in_state")
+        sought.values["state"] = rows.STATE_NUMBERS[filter.status.states[0]]
+    if filter.status is ExecutionStatus.PENDING:
+        sought.started = None
+    elif filter.status is not None:
+        sought.waiting = None
+    if failed:
+        sought.only_started("execution_failed")
+        sought.index = "executions_unsuccessful"
+
+
+def _together(conditions: list[str]) -> str:
+    return " AND ".join(conditions) or "1"
+
+
+def _count_waiting(db: apsw.Connection, sought: _Sought) -> int:
+    if sought.waiting is None:
+        return 0
+    if not sought.waiting:
+        return work.number(db, SQL["queued"])
+    return work.number(db, SQL["count_waiting"].format(conditions=_together(sought.waiting)), sought.values)
+
+
+def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought) -> int:
+    """How many that do not wait match. What only a status asks for is counted already."""
+    if sought.started is None:
+        return 0
+    if filter == ExecutionFilter(status=filter.status):
+        ended = db.execute(SQL["count_ended"]).fetchone()
+        assert ended is not None
+        match filter.status:
+            case ExecutionStatus.COMPLETED:
+                return int(ended[1])
+            case ExecutionStatus.FAILED:
+                return int(ended[2])
+            case ExecutionStatus.RUNNING:
+                return work.number(db, SQL["count_running"])
+            case _:
+                return int(ended[0]) + work.number(db, SQL["count_running"])
+    text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(sought.started))
+    return work.number(db, text, sought.values | {"most": COUNT_MAX + 1})
+
+
+def _page_of_waiting(
+    db: apsw.Connection, sought: _Sought, page: PageRequest, after: tuple[int | str, ...] | None
+) -> list[tuple[int, int | str, str]]:
+    assert sought.waiting is not None
+    conditions, values = list(sought.waiting), dict(sought.values)
+    if after is not None:
+        conditions.append(SQL["execution_waits_after"])
+        values["id"] = after[1]
+    values |= {"limit": page.size + 1, "offset": page.offset}
+    found = db.execute(SQL["list_waiting"].format(conditions=_together(conditions)), values)
+    return [(seq, rows.NEVER, id) for seq, id in found]
+
+
+def _page_of_started(
+    db: apsw.Connection, sought: _Sought, limit: int, offset: int, after: tuple[int | str, ...] | None
+) -> list[tuple[int, int | str, str]]:
+    assert sought.started is not None
+    conditions, values = list(sought.started), dict(sought.values)
+    if after is not None:
+        conditions.append(SQL["execution_after"])
+        values["at"], values["id"] = after
+    text = SQL["list_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
+    return list(db.execute(text, values | {"limit": limit, "offset": offset}))
+
+
+def list_occurrences(db: apsw.Connection, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
+    at, mark = read_cursor("occurrences", page.cursor, int, str) if page.cursor else (rows.NEVER, _END_OF_TEXT)
+    found = db.execute(SQL["task_number"], (task_id,)).fetchone()
+    task_no = None if found is None else found[0]
+    total = work.number(db, SQL["count_ledger"], {"task_no": task_no, "most": COUNT_MAX + 1})
+    # Each part may fill the whole page, and what lies before the page, by itself.
+    reach = page.offset + page.size + 1
+    values = {"task_no": task_no, "at": at, "mark": mark, "limit": reach, "offset": page.offset}
+    lines = list(db.execute(SQL["ledger"], values))[: page.size + 1]
+    shown = lines[: page.size]
+    return Page(
+        items=[rows.ledger_entry(row) for row in shown],
+        total=min(total, COUNT_MAX),
+        total_exact=total <= COUNT_MAX,
+        next_cursor=write_cursor("occurrences", *shown[-1][:2]) if len(lines) > len(shown) > 0 else None,
+    )
+
+
+def statistics(db: apsw.Connection, now: Moment) -> Statistics:
+    row = db.execute(SQL["statistics"], (day_start(now),)).fetchone()
+    assert row is not None
+    tasks, disabled, running, queued, completed, failed, timed, runtime, next_run_at = row
+    return Statistics(
+        total_tasks=tasks,
+        enabled_tasks=tasks - disabled,
+        running=running,
+        queued=queued,
+        completed_today=completed,
+        failed_today=failed,
+        average_runtime=runtime // timed if timed else 0,
+        next_run_at=rows.moment_or_none(next_run_at),
+    )

@@ -1,0 +1,542 @@
+-- Every statement of the store, by name, each with the line that says what it gives or does. `carray(?)` is a list of
+-- numbers or texts given as one value: one step of SQLite works off a whole batch. A name in braces is replaced by
+-- other entries of this file, never by anything a caller said.
+--
+-- `state < 2` beside `state = 0` says nothing new, but word for word what the partial index says; SQLite asks for that.
+
+-- ── definitions ─────────────────────────────────────────────────────────────────────────────────
+
+-- name: number_task
+-- The number of a task's id, which it keeps for ever: made now if it has none.
+INSERT INTO task_ids (id) VALUES (?1) ON CONFLICT (id) DO UPDATE SET id = id RETURNING no;
+
+-- name: task_number
+-- The number of a task's id.
+SELECT no FROM task_ids WHERE id = ?1;
+
+-- name: task_id_exists
+-- Whether a task with this id is there.
+SELECT 1 FROM tasks WHERE id = ?1;
+
+-- name: task_named
+-- The id of the task with this name.
+SELECT id FROM tasks WHERE name = ?1;
+
+-- name: add_definition
+-- A new definition; its stamp comes back.
+INSERT INTO definitions (document) VALUES (?1) RETURNING stamp;
+
+-- name: drop_definition
+-- A definition that was replaced or whose task is gone.
+DELETE FROM definitions WHERE stamp = ?1;
+
+-- name: definitions
+-- The definitions with these stamps.
+SELECT d.stamp, d.document FROM carray(?1) c CROSS JOIN definitions d ON d.stamp = c.value;
+
+-- name: put_task
+-- What lists of tasks look at, new or replaced.
+INSERT INTO tasks (no, id, name, description, kind, enabled, paused_until, priority, is_system, created_by,
+    created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+ON CONFLICT (no) DO UPDATE SET name = excluded.name, description = excluded.description, kind = excluded.kind,
+    enabled = excluded.enabled, paused_until = excluded.paused_until, priority = excluded.priority,
+    is_system = excluded.is_system, created_by = excluded.created_by, created_at = excluded.created_at,
+    updated_at = excluded.updated_at;
+
+-- name: add_progress
+-- Where the schedule of a new task stands.
+INSERT INTO task_progress (no, stamp, revision, generation, overlaps, cursor, next_run_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+
+-- name: put_progress
+-- Where the schedule of a changed task stands.
+UPDATE task_progress SET stamp = ?2, revision = ?3, generation = ?4, overlaps = ?5, cursor = ?6, next_run_at = ?7
+WHERE no = ?1;
+
+-- name: progress_of
+-- Where the schedule of one task stands.
+SELECT p.no, p.stamp, p.revision, p.generation, p.cursor, p.next_run_at
+FROM tasks t JOIN task_progress p ON p.no = t.no WHERE t.id = ?1;
+
+-- name: drop_tags
+-- The tags of a task that is about to be written anew.
+DELETE FROM task_tags WHERE no = ?1;
+
+-- name: add_tag
+-- One tag of a task.
+INSERT INTO task_tags (tag, no) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
+
+-- name: drop_task
+-- A task; tags, progress and error go with it, its number and its history stay.
+DELETE FROM tasks WHERE no = ?1;
+
+-- name: numbers_of_tasks
+-- The numbers of those of these ids whose tasks exist.
+SELECT t.id, t.no FROM carray(?1) c CROSS JOIN tasks t ON t.id = c.value;
+
+-- name: task_views
+-- Tasks as readers see them, by number, in no order.
+SELECT p.no, p.stamp, p.cursor, p.next_run_at,
+    (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 1 AND e.task_no = p.no),
+    (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 0 AND e.task_no = p.no),
+    p.total_runs, p.success_count, p.runtime_total, p.last_run_at, p.last_duration, p.last_succeeded,
+    CASE WHEN p.last_succeeded = 0 THEN (SELECT x.error FROM task_errors x WHERE x.no = p.no) END
+FROM carray(?1) c CROSS JOIN task_progress p ON p.no = c.value;
+
+-- name: list_tasks
+-- The numbers of the tasks on a page, each with what the list is sorted by.
+SELECT t.no, {place}, t.id FROM tasks t {indexed} JOIN task_progress p ON p.no = t.no WHERE {conditions}
+ORDER BY {order} LIMIT :limit OFFSET :offset;
+
+-- name: list_tasks_by_next_run
+-- The same, walking the agenda.
+SELECT t.no, p.next_run_at, t.id FROM task_progress p INDEXED BY agenda CROSS JOIN tasks t ON t.no = p.no
+WHERE {conditions} ORDER BY {order} LIMIT :limit OFFSET :offset;
+
+-- name: count_tasks
+-- How many tasks match, up to a bound.
+SELECT count(*) FROM (SELECT 1 FROM tasks t JOIN task_progress p ON p.no = t.no WHERE {conditions} LIMIT :most);
+
+-- name: count_all_tasks
+-- How many tasks there are, up to a bound.
+SELECT count(*) FROM (SELECT 1 FROM task_progress LIMIT :most);
+
+-- name: task_is_disabled
+-- Condition: switched off.
+t.enabled = 0;
+
+-- name: task_is_enabled
+-- Condition: switched on.
+t.enabled = 1;
+
+-- name: task_is_paused
+-- Condition: switched on, and a pause holds.
+t.enabled = 1 AND t.paused_until > :now;
+
+-- name: task_is_live
+-- Condition: switched on, and no pause holds.
+t.enabled = 1 AND (t.paused_until IS NULL OR t.paused_until <= :now);
+
+-- name: task_is_running
+-- Condition: one of its executions runs.
+t.no IN (SELECT e.task_no FROM executions e WHERE e.state < 2 AND e.state = 1);
+
+-- name: task_is_idle
+-- Condition: none of its executions runs.
+t.no NOT IN (SELECT e.task_no FROM executions e WHERE e.state < 2 AND e.state = 1);
+
+-- name: task_last_succeeded
+-- Condition: how its last ended execution went (NULL: none has ended).
+p.last_succeeded IS :last_succeeded;
+
+-- name: task_has_kind
+-- Condition: its kind.
+t.kind = :kind;
+
+-- name: task_has_priority
+-- Condition: its priority.
+t.priority = :priority;
+
+-- name: task_is_system
+-- Condition: whether it is a system task.
+t.is_system = :is_system;
+
+-- name: task_has_creator
+-- Condition: who made it.
+t.created_by = :created_by;
+
+-- name: task_has_text
+-- Condition: a text in its name or description. Not LIKE: that stops at a NUL and needs its signs escaped.
+(instr(lower(t.name), :text) > 0 OR instr(lower(t.description), :text) > 0);
+
+-- name: task_has_any_tag
+-- Condition: one of some tags (a JSON list).
+t.no IN (SELECT g.no FROM task_tags g WHERE g.tag IN (SELECT value FROM json_each(:tags_any)));
+
+-- name: task_has_all_tags
+-- Condition: each of some tags (a JSON list without repetition).
+t.no IN (SELECT g.no FROM task_tags g WHERE g.tag IN (SELECT value FROM json_each(:tags_all))
+    GROUP BY g.no HAVING count(*) = json_array_length(:tags_all));
+
+-- ── due → queued ────────────────────────────────────────────────────────────────────────────────
+
+-- name: due
+-- Tasks whose next moment has come, the longest due first.
+SELECT p.stamp, p.cursor, p.next_run_at,
+    (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 0 AND e.task_no = p.no)
+    + (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 1 AND e.task_no = p.no)
+FROM task_progress p INDEXED BY agenda WHERE p.next_run_at <= ?1 ORDER BY p.next_run_at, p.no LIMIT ?2;
+
+-- name: next_due_at
+-- The first next moment behind a moment.
+SELECT min(next_run_at) FROM task_progress INDEXED BY agenda WHERE next_run_at > ?1;
+
+-- name: progress_of_tasks
+-- What plans are compared with, by task id.
+SELECT t.id, p.no, p.cursor, p.generation
+FROM carray(?1) c CROSS JOIN tasks t ON t.id = c.value CROSS JOIN task_progress p ON p.no = t.no;
+
+-- name: advance
+-- The cursor and the next moment of a task.
+UPDATE task_progress SET cursor = ?2, next_run_at = ?3 WHERE no = ?1;
+
+-- name: add_execution
+-- One execution that waits, unless its key or id is there.
+INSERT INTO executions (id, task_no, occurrence, key, cause, priority, scheduled_for, queued_at, available_at, rank,
+    parameters, requested_by, follows)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING;
+
+-- name: add_skip
+-- A range of occurrences that did not run.
+INSERT INTO skips (task_no, first, last, count, reason, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
+
+-- name: queued
+-- How many executions wait.
+SELECT queued FROM totals;
+
+-- name: count_queued
+-- So many more wait now (or fewer).
+UPDATE totals SET queued = queued + ?1;
+
+-- name: seq_of_occurrence
+-- The execution of an occurrence.
+SELECT e.seq FROM task_ids t JOIN executions e ON e.task_no = t.no AND e.occurrence = ?2 WHERE t.id = ?1;
+
+-- name: seq_of_key
+-- The execution with a key that is not an occurrence's.
+SELECT seq FROM executions WHERE key = ?1;
+
+-- ── queued → claimed → settled ──────────────────────────────────────────────────────────────────
+
+-- name: waiting
+-- What may be claimed now, in the order of the queue; what a running execution of its task keeps waiting is left out.
+SELECT e.seq, e.task_no, p.stamp, p.overlaps
+FROM executions e INDEXED BY executions_waiting CROSS JOIN task_progress p ON p.no = e.task_no
+WHERE e.state = 0 AND e.rank <= ?1 AND e.available_at <= ?1
+    AND (p.overlaps OR NOT EXISTS (SELECT 1 FROM executions r WHERE r.state < 2 AND r.state = 1 AND r.task_no = e.task_no))
+ORDER BY e.rank, e.available_at, e.seq;
+
+-- name: start
+-- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now; what a claim holds comes back in no order.
+UPDATE executions SET state = 1, attempt = attempt + 1, epoch = epoch + 1, worker_no = ?2, claim_mark = ?3,
+    started_at = ?4, listed_at = ?4
+WHERE seq IN carray(?1)
+RETURNING seq, id, epoch, attempt, cause, priority, scheduled_for, queued_at, available_at, started_at, parameters,
+    failures, losses, beat;
+
+-- name: next_available_at
+-- When the first of those that wait for their moment gets there; ?2 is the lowest rank that such a one can have.
+-- (No rank is later than its moment, so none behind the first found one's moment can be earlier than that.)
+SELECT min(available_at) FROM executions INDEXED BY executions_waiting
+WHERE state = 0 AND available_at > ?1 AND rank > ?2 AND rank <= (
+    SELECT available_at FROM executions INDEXED BY executions_waiting
+    WHERE state = 0 AND available_at > ?1 AND rank > ?2 ORDER BY rank LIMIT 1);
+
+-- name: number_worker
+-- The number of a worker's id: made now if it has none.
+INSERT INTO worker_ids (id) VALUES (?1) ON CONFLICT (id) DO UPDATE SET id = id RETURNING no;
+
+-- name: worker_number
+-- The number of a worker's id.
+SELECT no FROM worker_ids WHERE id = ?1;
+
+-- name: claimed_by
+-- The running executions that one claim request got, of tasks that are still there.
+SELECT p.stamp, w.id, e.seq, e.id, e.epoch, e.attempt, e.cause, e.priority, e.scheduled_for, e.queued_at,
+    e.available_at, e.started_at, e.parameters, e.failures, e.losses, e.beat
+FROM executions e INDEXED BY executions_active
+JOIN task_progress p ON p.no = e.task_no JOIN worker_ids w ON w.no = e.worker_no
+WHERE e.state < 2 AND e.state = 1 AND e.claim_mark = ?1 ORDER BY e.rank, e.available_at, e.seq;
+
+-- name: claims_of
+-- What a renewal looks at, by execution id.
+SELECT e.id, e.seq, e.epoch, e.cancel_requested
+FROM carray(?1) c CROSS JOIN executions e ON e.id = c.value WHERE e.state = 1;
+
+-- name: renew
+-- One more beat.
+UPDATE executions SET beat = beat + 1 WHERE seq IN carray(?1);
+
+-- name: settled_against
+-- What a settlement is compared with, by execution id.
+SELECT e.id, e.seq, e.task_no, e.state, e.epoch, e.beat, e.attempt, e.priority, e.available_at, e.cancel_requested,
+    e.started_at, w.id
+FROM carray(?1) c CROSS JOIN executions e ON e.id = c.value LEFT JOIN worker_ids w ON w.no = e.worker_no;
+
+-- name: end_execution
+-- The last attempt of an execution has ended.
+UPDATE executions SET state = ?2, available_at = ?3, failures = ?4, losses = ?5, completed_at = ?6, outcome = ?7,
+    attempt_outcome = ?8
+WHERE seq = ?1;
+
+-- name: queue_again
+-- An attempt has ended and the execution waits for the next.
+UPDATE executions SET state = 0, epoch = epoch + 1, available_at = ?2, rank = ?3, failures = ?4, losses = ?5,
+    completed_at = NULL, outcome = ?6, attempt_outcome = NULL, listed_at = NULL
+WHERE seq = ?1;
+
+-- name: add_attempt
+-- An ended attempt that does not stand in the row of its execution.
+INSERT INTO attempts (seq, attempt, epoch, worker_no, started_at, completed_at, outcome, error)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+ON CONFLICT DO UPDATE SET worker_no = excluded.worker_no, started_at = excluded.started_at,
+    completed_at = excluded.completed_at, outcome = excluded.outcome, error = excluded.error;
+
+-- name: forget_attempt_outcome
+-- The newest attempt does not stand in the row any more.
+UPDATE executions SET attempt_outcome = NULL WHERE seq = ?1;
+
+-- name: put_result
+-- What an attempt left behind.
+INSERT INTO results (seq, output, error, truncated, detail) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (seq) DO UPDATE SET output = excluded.output, error = excluded.error, truncated = excluded.truncated,
+    detail = excluded.detail;
+
+-- name: put_cancelled_result
+-- The words of a cancel, over what an earlier attempt left behind.
+INSERT INTO results (seq, output, error, truncated, detail) VALUES (?1, ?2, ?3, 0, '{}')
+ON CONFLICT (seq) DO UPDATE SET output = excluded.output, error = excluded.error;
+
+-- name: tally
+-- One more ended execution of a task: ?2 succeeded, ?3 start (NULL: it never started), ?4 its runtime.
+UPDATE task_progress SET total_runs = total_runs + 1, success_count = success_count + ?2,
+    runtime_total = runtime_total + ifnull(?4, 0), last_run_at = ifnull(?3, last_run_at),
+    last_duration = ifnull(?4, last_duration), last_succeeded = ?2
+WHERE no = ?1;
+
+-- name: put_task_error
+-- The error of a task's last run.
+INSERT INTO task_errors (no, error) SELECT no, ?2 FROM task_progress WHERE no = ?1
+ON CONFLICT (no) DO UPDATE SET error = excluded.error;
+
+-- name: count_day
+-- More (or fewer) ended executions of a day.
+INSERT INTO days (day, completed, failed, timed, runtime) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (day) DO UPDATE SET completed = completed + excluded.completed, failed = failed + excluded.failed,
+    timed = timed + excluded.timed, runtime = runtime + excluded.runtime;
+
+-- name: active_of_task
+-- What a task has that has not ended, the oldest first.
+SELECT e.seq, e.id, e.task_no, e.state, e.started_at
+FROM task_ids t JOIN executions e INDEXED BY executions_active ON e.task_no = t.no
+WHERE t.id = ?1 AND e.state < 2 AND e.state IN (0, 1) ORDER BY e.seq;
+
+-- name: state_of
+-- Where one execution stands.
+SELECT seq, id, task_no, state, started_at FROM executions WHERE id = ?1;
+
+-- name: mark_cancel
+-- A wish that its worker stops it.
+UPDATE executions SET cancel_requested = 1 WHERE seq = ?1;
+
+-- name: cancel_waiting
+-- It ends before it started (again).
+UPDATE executions SET state = 4, cancel_requested = 1, completed_at = ?2, outcome = ?3,
+    listed_at = ifnull(started_at, ?2)
+WHERE seq = ?1;
+
+-- name: running
+-- Everything that runs, the oldest first.
+SELECT e.id, e.epoch, e.beat, e.attempt, w.id, e.started_at, p.stamp, t.id, e.scheduled_for, e.failures, e.losses,
+    e.cancel_requested
+FROM executions e INDEXED BY executions_active JOIN worker_ids w ON w.no = e.worker_no
+JOIN task_ids t ON t.no = e.task_no LEFT JOIN task_progress p ON p.no = e.task_no
+WHERE e.state < 2 AND e.state = 1 ORDER BY e.seq;
+
+-- ── instances, care ─────────────────────────────────────────────────────────────────────────────
+
+-- name: announce
+-- This process is here: one more count.
+INSERT INTO instances (id, counter, seen_at, host, place, pid, process_started, version, slots, started_at)
+VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+ON CONFLICT (id) DO UPDATE SET counter = counter + 1, seen_at = excluded.seen_at, host = excluded.host,
+    place = excluded.place, pid = excluded.pid, process_started = excluded.process_started,
+    version = excluded.version, slots = excluded.slots, started_at = excluded.started_at;
+
+-- name: instances
+-- All announced processes, in the order in which they came.
+SELECT id, counter, seen_at, host, place, pid, process_started, version, slots, started_at FROM instances ORDER BY no;
+
+-- name: retire
+-- A process that has ended.
+DELETE FROM instances WHERE id = ?1;
+
+-- name: strayed
+-- Tasks decided beyond a moment.
+SELECT no, stamp FROM task_progress WHERE cursor > ?1;
+
+-- name: old_executions
+-- The oldest that ended before a moment.
+SELECT seq, completed_at, state, started_at FROM executions INDEXED BY executions_ended
+WHERE completed_at < ?1 ORDER BY completed_at, id LIMIT ?2;
+
+-- name: drop_results
+-- What these executions left behind.
+DELETE FROM results WHERE seq IN carray(?1);
+
+-- name: drop_attempts
+-- The earlier attempts of these executions.
+DELETE FROM attempts WHERE seq IN carray(?1);
+
+-- name: drop_executions
+-- These executions, and with them their keys.
+DELETE FROM executions WHERE seq IN carray(?1);
+
+-- name: drop_empty_days
+-- Days of which nothing is left.
+DELETE FROM days WHERE completed = 0 AND failed = 0;
+
+-- name: drop_skips
+-- The oldest ledger rows decided before a moment.
+DELETE FROM skips WHERE no IN (
+    SELECT no FROM skips INDEXED BY skips_by_age WHERE decided_at < ?1 ORDER BY decided_at, no LIMIT ?2);
+
+-- name: ping
+-- A write that changes nothing anybody reads.
+UPDATE totals SET pinged = 1 - pinged;
+
+-- ── reads ───────────────────────────────────────────────────────────────────────────────────────
+
+-- name: seq_of
+-- The number of an execution.
+SELECT seq FROM executions WHERE id = ?1;
+
+-- name: executions
+-- Executions as readers see them, by number, in no order; without the attempts that stand apart.
+SELECT e.seq, e.id, t.id, e.cause, e.state, e.priority, e.scheduled_for, e.queued_at, e.available_at, e.parameters,
+    e.requested_by, e.follows, e.attempt, e.epoch, e.beat, e.failures, e.losses, e.cancel_requested, w.id, e.started_at,
+    e.completed_at, e.outcome, e.attempt_outcome, r.output, r.error, r.truncated, r.detail
+FROM carray(?1) c CROSS JOIN executions e ON e.seq = c.value JOIN task_ids t ON t.no = e.task_no
+LEFT JOIN worker_ids w ON w.no = e.worker_no LEFT JOIN results r ON r.seq = e.seq;
+
+-- name: attempts
+-- The attempts that stand apart from these executions, oldest first.
+SELECT a.seq, a.attempt, a.epoch, w.id, a.started_at, a.completed_at, a.outcome, a.error
+FROM carray(?1) c CROSS JOIN attempts a ON a.seq = c.value JOIN worker_ids w ON w.no = a.worker_no
+ORDER BY a.seq, a.epoch, a.attempt;
+
+-- name: list_waiting
+-- The executions on a page that wait, in the order of their ids.
+SELECT e.seq, e.id FROM executions e INDEXED BY executions_active WHERE e.state < 2 AND e.state = 0 AND {conditions}
+ORDER BY e.id DESC LIMIT :limit OFFSET :offset;
+
+-- name: count_waiting
+-- How many of those that wait match.
+SELECT count(*) FROM executions e INDEXED BY executions_active WHERE e.state < 2 AND e.state = 0 AND {conditions};
+
+-- name: list_started
+-- The executions on a page that do not wait, the newest first.
+SELECT e.seq, e.listed_at, e.id FROM executions e {indexed} WHERE e.listed_at IS NOT NULL AND {conditions}
+ORDER BY e.listed_at DESC, e.id DESC LIMIT :limit OFFSET :offset;
+
+-- name: count_started
+-- How many of those that do not wait match, up to a bound.
+SELECT count(*) FROM (
+    SELECT 1 FROM executions e {indexed} WHERE e.listed_at IS NOT NULL AND {conditions} LIMIT :most);
+
+-- name: count_ended
+-- How many ended executions there are: all, completed, not completed.
+SELECT ifnull(sum(completed + failed), 0), ifnull(sum(completed), 0), ifnull(sum(failed), 0) FROM days;
+
+-- name: count_running
+-- How many executions run.
+SELECT count(*) FROM executions WHERE state < 2 AND state = 1;
+
+-- name: execution_after
+-- Condition: stands behind a cursor.
+e.listed_at <= :at AND (e.listed_at < :at OR e.id < :id);
+
+-- name: execution_waits_after
+-- Condition: stands behind a cursor, among those that wait.
+e.id < :id;
+
+-- name: execution_of_task
+-- Condition: its task.
+e.task_no = :task_no;
+
+-- name: execution_in_state
+-- Condition: its state.
+e.state = :state;
+
+-- name: execution_failed
+-- Condition: it ended without success.
+e.state > 2;
+
+-- name: execution_with_outcome
+-- Condition: how it ended.
+e.outcome = :outcome;
+
+-- name: execution_by_cause
+-- Condition: why it exists.
+e.cause = :cause;
+
+-- name: execution_asked_for
+-- Condition: it was not made by a schedule.
+e.cause <> 0;
+
+-- name: execution_by_worker
+-- Condition: who ran it last.
+e.worker_no = :worker_no;
+
+-- name: execution_started_after
+-- Condition: its newest attempt began then or later.
+e.started_at >= :started_after;
+
+-- name: execution_listed_after
+-- Condition: follows from execution_started_after for what does not wait; an index can use it.
+e.listed_at >= :started_after;
+
+-- name: execution_started_before
+-- Condition: its newest attempt began earlier.
+e.started_at < :started_before;
+
+-- name: execution_listed_before
+-- Condition: follows from execution_started_before for what does not wait; an index can use it.
+e.listed_at < :started_before;
+
+-- name: execution_has_text
+-- Condition: a text in its output or error.
+EXISTS (SELECT 1 FROM results r WHERE r.seq = e.seq
+    AND (instr(lower(r.output), :text) > 0 OR instr(lower(r.error), :text) > 0));
+
+-- name: ledger
+-- A part of a task's ledger, newest first: occurrences with executions, those at odd moments, and skipped ranges.
+SELECT * FROM (
+    SELECT e.occurrence * 1000 AS first, printf('e%020d', e.seq) AS mark, e.occurrence * 1000, 1, NULL, e.id,
+        e.queued_at
+    FROM executions e INDEXED BY executions_by_occurrence
+    WHERE e.task_no = :task_no AND e.occurrence <= :at / 1000 AND e.scheduled_for = e.occurrence * 1000
+        AND (e.scheduled_for < :at OR printf('e%020d', e.seq) < :mark)
+    ORDER BY e.occurrence DESC LIMIT :limit)
+UNION ALL SELECT * FROM (
+    SELECT e.scheduled_for, printf('e%020d', e.seq), e.scheduled_for, 1, NULL, e.id, e.queued_at
+    FROM executions e INDEXED BY executions_odd_moment
+    WHERE e.task_no = :task_no AND e.scheduled_for <= :at AND e.scheduled_for IS NOT NULL
+        AND (e.occurrence IS NULL OR e.scheduled_for <> e.occurrence * 1000)
+        AND (e.scheduled_for < :at OR printf('e%020d', e.seq) < :mark)
+    ORDER BY e.scheduled_for DESC, e.seq DESC LIMIT :limit)
+UNION ALL SELECT * FROM (
+    SELECT s.first, printf('s%020d', s.no), s.last, s.count, s.reason, NULL, s.decided_at
+    FROM skips s INDEXED BY skips_by_task
+    WHERE s.task_no = :task_no AND s.first <= :at AND (s.first < :at OR printf('s%020d', s.no) < :mark)
+    ORDER BY s.first DESC, s.no DESC LIMIT :limit)
+ORDER BY 1 DESC, 2 DESC LIMIT :limit OFFSET :offset;
+
+-- name: count_ledger
+-- How long a task's ledger is, up to a bound for each of its parts.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM executions e INDEXED BY executions_by_occurrence
+        WHERE e.task_no = :task_no AND e.occurrence IS NOT NULL AND e.scheduled_for = e.occurrence * 1000 LIMIT :most))
+    + (SELECT count(*) FROM (SELECT 1 FROM executions e INDEXED BY executions_odd_moment
+        WHERE e.task_no = :task_no AND e.scheduled_for IS NOT NULL
+            AND (e.occurrence IS NULL OR e.scheduled_for <> e.occurrence * 1000) LIMIT :most))
+    + (SELECT count(*) FROM (SELECT 1 FROM skips s WHERE s.task_no = :task_no LIMIT :most));
+
+-- name: statistics
+-- The numbers of the status page; ?1 is the start of today.
+SELECT (SELECT count(*) FROM task_progress),
+    (SELECT count(*) FROM tasks INDEXED BY tasks_disabled WHERE enabled = 0),
+    (SELECT count(*) FROM executions WHERE state < 2 AND state = 1), (SELECT queued FROM totals),
+    ifnull(sum(completed), 0), ifnull(sum(failed), 0), ifnull(sum(timed), 0), ifnull(sum(runtime), 0),
+    (SELECT min(next_run_at) FROM task_progress)
+FROM days WHERE day >= ?1;

@@ -1,0 +1,328 @@
+"""Owns the SQLite store as the house sees it: each verb is one operation on the writer or on a reader. Must not know
+what the statements are (that is ``work``, ``tasks`` and ``history``) or how threads share a commit (``connection``).
+
+Several processes of one host may share a file: every decision is taken inside the transaction that writes it, so they
+need not know of each other. The file is one of three: the store itself, its log (``-wal``) and the log's index
+(``-shm``); copy it with ``backup``, never with ``cp``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from peregrine.domain.errors import Invalid, Unavailable, UnsafeStore
+from peregrine.domain.execution import Claim, Execution, NewExecution, Running, Settlement
+from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
+from peregrine.domain.moment import Moment
+from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.planning import Plan
+from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilter, TaskSort
+from peregrine.domain.statistics import Statistics
+from peregrine.domain.task import Task, TaskView
+from peregrine.ports.host import Instance
+from peregrine.ports.store import (
+    CancelVerdict,
+    ClaimBatch,
+    ClaimRequest,
+    DueBatch,
+    PlanVerdict,
+    RenewVerdict,
+    SettleVerdict,
+)
+from peregrine.stores.sqlite import history, migrate, place, tasks, work
+from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
+from peregrine.stores.sqlite.rows import Definitions
+
+BALLAST_BYTES: Final = 16 * 2**20
+READERS: Final = 2
+CHECK_SECONDS: Final = 1.0
+
+
+class SqliteStore:
+    """One SQLite file. ``ballast_bytes`` 0 means none; ``check_seconds`` bounds the look at the pages when it opens."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        ballast_bytes: int = BALLAST_BYTES,
+        readers: int = READERS,
+        check_seconds: float = CHECK_SECONDS,
+    ) -> None:
+        self._path = path
+        self._check_seconds = check_seconds
+        self._ballast = place.Ballast(path.with_name(f"{path.name}.ballast"), ballast_bytes)
+        self._anchor: place.Anchor | None = None
+        self._definitions = Definitions()
+        self._is_damaged = False
+        self._checked = "not opened"
+        self._writer = Writer(
+            partial(self._connect, reads_only=False),
+            before=self._look_around,
+            refuse_growth=self._refuse_growth,
+            full=self._ballast.release,
+            damaged=self._remember_damage,
+        )
+        self._readers = Readers(partial(self._connect, reads_only=True), name="store-reader", threads=readers)
+
+    # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def open(self) -> None:
+        """Make ready, or refuse with ``UnsafeStore`` and one line that says why and what to do."""
+        await asyncio.to_thread(self._prepare)
+        self._writer.start()
+        self._readers.start()
+
+    async def close(self) -> None:
+        """Finish what is under way, fold the log into the file, let go; safe twice."""
+        await self._readers.stop()
+        if self._writer.is_open:
+            try:
+                await self._writer.run(_fold_log, alone=True)
+            except Unavailable:
+                # The log stays beside the file, whole; the next one to open it reads it.
+                pass
+        await self._writer.stop()
+
+    async def ping(self) -> None:
+        if self._is_damaged:
+            raise Unavailable("the store is damaged; stop the service and restore a backup")
+        await self._writer.run(work.ping)
+
+    def _prepare(self) -> None:
+        refuse_version(apsw.sqlite_lib_version())
+        place.make_folder(self._path.parent)
+        place.refuse_network(self._path)
+        steps = migrate.migrations()
+        try:
+            if not self._path.exists():
+                migrate.create(self._path, steps)
+            place.refuse_foreign(self._path)
+            place.make_private(self._path)
+            self._check()
+            migrate.migrate(self._path, steps)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise UnsafeStore(f"{self._path}: is damaged ({error}); restore a backup") from error
+        except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, apsw.FullError, OSError) as error:
+            raise UnsafeStore(
+                f"{self._path}: can't be opened for writing ({error}); see to its disk and rights"
+            ) from error
+        except apsw.Error as error:
+            raise translate(error) from error
+        self._anchor = place.Anchor(self._path)
+        self._ballast.lay()
+
+    def _check(self) -> None:
+        db = open_connection(self._path, reads_only=True)
+        try:
+            faults = migrate.quick_faults(db, seconds=self._check_seconds)
+        finally:
+            db.close()
+        if faults:
+            raise UnsafeStore(f"{self._path}: is damaged ({faults[0].splitlines()[-1]}); restore a backup")
+        self._checked = "sound" if faults is not None else "no fault found in the time there was"
+
+    def _connect(self, *, reads_only: bool) -> apsw.Connection:
+        assert self._anchor is not None
+        self._anchor.check()
+        return open_connection(self._path, reads_only=reads_only)
+
+    def _look_around(self, _: apsw.Connection) -> None:
+        assert self._anchor is not None
+        self._anchor.check()
+
+    def _refuse_growth(self, db: apsw.Connection) -> bool:
+        """Whether what grows the store must wait. Room inside the file is room too: retention may have made some."""
+        if not self._ballast.is_released or self._ballast.lay():
+            return False
+        if _free_bytes(db) >= self._ballast.size:
+            self._ballast.allow_growth()
+            return False
+        return True
+
+    def _remember_damage(self) -> None:
+        self._is_damaged = True
+
+    # ── definitions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_tasks(self, new: Sequence[Task]) -> None:
+        await self._writer.run(lambda db: tasks.create_tasks(db, new), grows=True)
+
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
+        await self._writer.run(lambda db: tasks.put_task(db, task, expected_revision, plan), grows=True)
+
+    async def delete_task(
+        self, task_id: TaskId, *, expected_revision: int | None, now: Moment
+    ) -> Sequence[ExecutionId]:
+        return await self._writer.run(lambda db: tasks.delete_task(db, task_id, expected_revision, now))
+
+    async def get_task(self, task_id: TaskId) -> TaskView | None:
+        found = await self.get_tasks([task_id])
+        return found[0] if found else None
+
+    async def get_tasks(self, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
+        return await self._readers.run(lambda db: tasks.get_tasks(db, self._definitions, task_ids))
+
+    async def list_tasks(
+        self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
+    ) -> Page[TaskView]:
+        return await self._readers.run(
+            lambda db: tasks.list_tasks(db, self._definitions, filter, page, sort=sort, descending=descending, now=now)
+        )
+
+    # ── the spine ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def due(self, now: Moment, limit: int) -> DueBatch:
+        return await self._readers.run(lambda db: work.due(db, self._definitions, now, limit))
+
+    async def apply_plans(self, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
+        if not plans:
+            return []
+        return await self._writer.run(lambda db: work.apply_plans(db, plans, now), grows=True)
+
+    async def enqueue(self, new: NewExecution, *, queue_limit: int) -> Execution:
+        return await self._writer.run(lambda db: work.enqueue(db, new, queue_limit), grows=True)
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        return await self._writer.run(lambda db: work.claim(db, self._definitions, request), grows=True)
+
+    async def claimed_by(self, claim_id: str) -> Sequence[Claim]:
+        return await self._readers.run(lambda db: work.claimed_by(db, self._definitions, claim_id))
+
+    async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
+        if not claims:
+            return []
+        return await self._writer.run(lambda db: work.renew(db, claims))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleVerdict]:
+        if not settlements:
+            return []
+        return await self._writer.run(lambda db: work.settle(db, settlements))
+
+    async def request_cancel(
+        self, *, execution_id: ExecutionId | None = None, task_id: TaskId | None = None, now: Moment
+    ) -> Sequence[tuple[ExecutionId, CancelVerdict]]:
+        if task_id is not None:
+            return await self._writer.run(lambda db: work.cancel_task(db, task_id, now))
+        if execution_id is not None:
+            return await self._writer.run(lambda db: work.cancel_execution(db, execution_id, now))
+        return []
+
+    async def running(self) -> Sequence[Running]:
+        return await self._readers.run(lambda db: work.running(db, self._definitions))
+
+    async def announce(self, instance: Instance, *, now: Moment) -> None:
+        await self._writer.run(lambda db: work.announce(db, instance, now))
+
+    async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
+        return await self._readers.run(work.instances)
+
+    async def retire(self, instance_ids: Sequence[WorkerId]) -> None:
+        await self._writer.run(lambda db: work.retire(db, instance_ids))
+
+    async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
+        if not await self._readers.run(lambda db: work.strayed(db, beyond)):
+            return 0
+        return await self._writer.run(lambda db: work.reanchor(db, self._definitions, beyond, now))
+
+    async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
+        return await self._writer.run(lambda db: work.purge(db, before, limit))
+
+    # ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_execution(self, execution_id: ExecutionId) -> Execution | None:
+        return await self._readers.run(lambda db: history.get_execution(db, execution_id))
+
+    async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
+        return await self._readers.run(lambda db: history.list_executions(db, filter, page))
+
+    async def list_occurrences(self, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
+        return await self._readers.run(lambda db: history.list_occurrences(db, task_id, page))
+
+    async def statistics(self, now: Moment) -> Statistics:
+        return await self._readers.run(lambda db: history.statistics(db, now))
+
+    # ── care ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def backup(self, to: Path) -> None:
+        """Write a whole, consistent copy to the new file *to* while the store is in use.
+
+        Raises:  Invalid when *to* exists; Unavailable when it can't be written.
+        """
+        if await asyncio.to_thread(to.exists):
+            raise Invalid.at("/to", "exists; a backup never overwrites a file")
+        try:
+            await self._readers.run(lambda db: migrate.keep_copy(db, to))
+        except OSError as error:
+            raise Unavailable(f"the copy could not be written ({error.strerror})") from error
+
+    async def check(self) -> list[str]:
+        """What a full look at every page and index finds wrong; empty: sound. Takes as long as it takes."""
+        return await self._readers.run(lambda db: migrate.faults_of(db, "integrity_check"))
+
+    async def maintain(self) -> None:
+        """Now and then: fold the log into the file, lay the ballast down again."""
+        await self._writer.run(_fold_log, alone=True)
+        await asyncio.to_thread(self._ballast.lay)
+
+    async def facts(self) -> Mapping[str, str | int]:
+        """What the status page shows of the store."""
+        found = await self._readers.run(_facts)
+        sizes = {"file_bytes": self._path, "wal_bytes": Path(f"{self._path}-wal")}
+        return found | {
+            **{name: _size(path) for name, path in sizes.items()},
+            "check": "damaged" if self._is_damaged else self._checked,
+            "ballast": self._ballast.note or "laid",
+        }
+
+
+def refuse_version(version: str) -> None:
+    """Refuse a SQLite with the WAL-reset bug, which can corrupt a file that two connections use.
+
+    Raises:  UnsafeStore.
+    Source:  sqlite.org/wal.html, "the WAL-reset bug": 3.7.0 to 3.51.2, mended in 3.50.7 and 3.44.6 too.
+    """
+    number = tuple(int(part) for part in version.split("."))
+    mended = number >= (3, 51, 3) or (3, 50, 7) <= number < (3, 51) or (3, 44, 6) <= number < (3, 45)
+    if not mended:
+        raise UnsafeStore(f"SQLite {version} can corrupt a store in WAL mode; install apsw 3.54 or newer")
+
+
+def _fold_log(db: apsw.Connection) -> None:
+    try:
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.BusyError:
+        # Somebody reads; what could be folded was.
+        return
+
+
+def _free_bytes(db: apsw.Connection) -> int:
+    free, size = db.pragma("freelist_count"), db.pragma("page_size")
+    assert isinstance(free, int)
+    assert isinstance(size, int)
+    return free * size
+
+
+def _facts(db: apsw.Connection) -> dict[str, str | int]:
+    levels = ("off", "normal", "full", "extra")
+    level = db.pragma("synchronous")
+    assert isinstance(level, int)
+    return {
+        "sqlite": apsw.sqlite_lib_version(),
+        "journal": str(db.pragma("journal_mode")),
+        "synchronous": levels[level],
+        "version": int(str(db.pragma("user_version"))),
+    }
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,206 @@
+"""Owns the operations on definitions; must not know attempts or history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import apsw
+
+from peregrine.domain.errors import Conflict, NotFound, Stale
+from peregrine.domain.ids import ExecutionId, TaskId
+from peregrine.domain.moment import Moment
+from peregrine.domain.planning import Plan
+from peregrine.domain.query import (
+    COUNT_MAX,
+    Page,
+    PageRequest,
+    TaskFilter,
+    TaskSort,
+    TaskStatus,
+    read_cursor,
+    write_cursor,
+)
+from peregrine.domain.task import Task, TaskView
+from peregrine.ports.store import CancelVerdict
+from peregrine.stores.sqlite import rows, work
+from peregrine.stores.sqlite.queries import SQL
+from peregrine.stores.sqlite.rows import Definitions
+
+_PLACES: Final = {
+    TaskSort.UPDATED_AT: ("t.updated_at", "INDEXED BY tasks_by_update"),
+    TaskSort.CREATED_AT: ("t.created_at", "INDEXED BY tasks_by_creation"),
+    TaskSort.PRIORITY: ("t.priority", "INDEXED BY tasks_by_priority"),
+    TaskSort.NAME: ("t.name", "INDEXED BY sqlite_autoindex_tasks_2"),
+    TaskSort.NEXT_RUN: ("p.next_run_at", ""),
+}
+
+_STATUS_CONDITIONS: Final = {
+    TaskStatus.DISABLED: ("task_is_disabled",),
+    TaskStatus.PAUSED: ("task_is_paused",),
+    TaskStatus.RUNNING: ("task_is_live", "task_is_running"),
+    TaskStatus.COMPLETED: ("task_is_live", "task_is_idle", "task_last_succeeded"),
+    TaskStatus.FAILED: ("task_is_live", "task_is_idle", "task_last_succeeded"),
+    TaskStatus.PENDING: ("task_is_live", "task_is_idle", "task_last_succeeded"),
+}
+_LAST_SUCCEEDED: Final = {TaskStatus.COMPLETED: 1, TaskStatus.FAILED: 0, TaskStatus.PENDING: None}
+
+
+def create_tasks(db: apsw.Connection, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        if db.execute(SQL["task_id_exists"], (task.id,)).fetchone():
+            raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
+        _refuse_taken_name(db, task)
+        no = work.number_of(db, "number_task", task.id)
+        cursor = task.updated_at
+        _write_definition(db, no, task)
+        stamp = _stamp(db, task)
+        db.execute(SQL["add_progress"], rows.progress_row(no, stamp, task, cursor, task.next_run_at(cursor)))
+
+
+def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan | None) -> None:
+    no, stamp, generation, cursor, next_run_at = _progress(db, task.id, expected_revision)
+    if plan is not None and (plan.cursor, plan.generation) != (cursor, generation):
+        raise Stale(f"task {task.id!r} has moved on since the plan was made")
+    _refuse_taken_name(db, task)
+    if plan is not None:
+        work.write_plan(db, no, plan, task.updated_at)
+        cursor, next_run_at = plan.cursor_after, rows.beyond(plan.next_run_at)
+    if task.generation != generation:
+        cursor = max(cursor, task.updated_at)
+        next_run_at = rows.beyond(task.next_run_at(cursor))
+    _write_definition(db, no, task)
+    db.execute(SQL["put_progress"], rows.progress_row(no, _stamp(db, task), task, cursor, next_run_at))
+    db.execute(SQL["drop_definition"], (stamp,))
+
+
+def delete_task(
+    db: apsw.Connection, task_id: TaskId, expected_revision: int | None, now: Moment
+) -> Sequence[ExecutionId]:
+    no, stamp, *_ = _progress(db, task_id, expected_revision)
+    verdicts = work.cancel_task(db, task_id, now)
+    db.execute(SQL["drop_task"], (no,))
+    db.execute(SQL["drop_definition"], (stamp,))
+    return [id for id, verdict in verdicts if verdict is CancelVerdict.MARKED]
+
+
+def _progress(
+    db: apsw.Connection, task_id: TaskId, expected_revision: int | None
+) -> tuple[int, int, int, Moment, Moment]:
+    found = db.execute(SQL["progress_of"], (task_id,)).fetchone()
+    if found is None:
+        raise NotFound("task", task_id)
+    no, stamp, revision, generation, cursor, next_run_at = found
+    if expected_revision is not None and revision != expected_revision:
+        raise Stale(f"task {task_id!r} is at revision {revision}, not {expected_revision}")
+    return no, stamp, generation, cursor, next_run_at
+
+
+def _refuse_taken_name(db: apsw.Connection, task: Task) -> None:
+    holder = db.execute(SQL["task_named"], (task.name,)).fetchone()
+    if holder is not None and holder[0] != task.id:
+        raise Conflict(f"a task named {task.name!r} exists", code="name_taken")
+
+
+def _write_definition(db: apsw.Connection, no: int, task: Task) -> None:
+    db.execute(SQL["put_task"], rows.task_row(no, task))
+    db.execute(SQL["drop_tags"], (no,))
+    if task.tags:
+        db.executemany(SQL["add_tag"], [(tag, no) for tag in task.tags])
+
+
+def _stamp(db: apsw.Connection, task: Task) -> int:
+    found = db.execute(SQL["add_definition"], (rows.definition_text(task),)).fetchone()
+    assert found is not None
+    stamp: int = found[0]
+    return stamp
+
+
+# ── reads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def get_tasks(db: apsw.Connection, definitions: Definitions, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
+    numbers: dict[str, int] = dict(work.by_texts(db, "numbers_of_tasks", list(dict.fromkeys(task_ids))))
+    views = _views(db, definitions, numbers.values())
+    return [views[numbers[task_id]] for task_id in task_ids if task_id in numbers]
+
+
+def list_tasks(
+    db: apsw.Connection,
+    definitions: Definitions,
+    filter: TaskFilter,
+    page: PageRequest,
+    *,
+    sort: TaskSort,
+    descending: bool,
+    now: Moment,
+) -> Page[TaskView]:
+    conditions, values = _conditions(filter, now)
+    total = _count(db, conditions, values)
+    place, indexed = _PLACES[sort]
+    list_name = f"tasks by {sort}{' down' if descending else ''}"
+    if page.cursor:
+        shape = str if sort is TaskSort.NAME else int
+        values["at"], values["id"] = read_cursor(list_name, page.cursor, shape, str)
+        # The first half follows from the second, and is the one that an index can use.
+        first, both = ("<=", "<") if descending else (">=", ">")
+        conditions = [*conditions, f"{place} {first} :at", f"({place}, t.id) {both} (:at, :id)"]
+    direction = "DESC" if descending else "ASC"
+    text = SQL["list_tasks_by_next_run" if sort is TaskSort.NEXT_RUN else "list_tasks"].format(
+        place=place,
+        indexed=indexed,
+        conditions=" AND ".join(conditions) or "1",
+        order=f"{place} {direction}, t.id {direction}",
+    )
+    values |= {"limit": page.size + 1, "offset": page.offset}
+    found = list(db.execute(text, values))
+    shown = found[: page.size]
+    views = _views(db, definitions, [no for no, _, _ in shown])
+    return Page(
+        items=[views[no] for no, _, _ in shown],
+        total=min(total, COUNT_MAX),
+        total_exact=total <= COUNT_MAX,
+        next_cursor=write_cursor(list_name, *shown[-1][1:]) if len(found) > len(shown) > 0 else None,
+    )
+
+
+def _count(db: apsw.Connection, conditions: list[str], values: dict[str, int | str | None]) -> int:
+    text = SQL["count_tasks"].format(conditions=" AND ".join(conditions)) if conditions else SQL["count_all_tasks"]
+    return work.number(db, text, values | {"most": COUNT_MAX + 1})
+
+
+def _conditions(filter: TaskFilter, now: Moment) -> tuple[list[str], dict[str, int | str | None]]:
+    """What *filter* asks, as conditions of ours and the values they need."""
+    names: list[str] = []
+    values: dict[str, int | str | None] = {"now": now}
+    if filter.status is not None:
+        names += _STATUS_CONDITIONS[filter.status]
+        values["last_succeeded"] = _LAST_SUCCEEDED.get(filter.status)
+    if filter.enabled is not None:
+        names.append("task_is_enabled" if filter.enabled else "task_is_disabled")
+    asked: dict[str, tuple[str, int | str | None]] = {
+        "task_has_kind": ("kind", filter.kind),
+        "task_has_priority": ("priority", None if filter.priority is None else int(filter.priority)),
+        "task_is_system": ("is_system", filter.is_system),
+        "task_has_creator": ("created_by", filter.created_by),
+        "task_has_text": ("text", rows.lowered(filter.text) or None),
+        "task_has_any_tag": ("tags_any", _json_list(filter.tags_any)),
+        "task_has_all_tags": ("tags_all", _json_list(filter.tags_all)),
+    }
+    for name, (key, value) in asked.items():
+        if value is not None:
+            names.append(name)
+            values[key] = value
+    return [SQL[name] for name in names], values
+
+
+def _json_list(tags: tuple[str, ...]) -> str | None:
+    return rows.json_text(sorted(set(tags))) if tags else None
+
+
+def _views(db: apsw.Connection, definitions: Definitions, numbers: Iterable[int]) -> dict[int, TaskView]:
+    if not (wanted := work.integers(numbers)):
+        return {}
+    found = list(db.execute(SQL["task_views"], (apsw.carray(wanted),)))
+    tasks = work.tasks_of(db, definitions, [row[1] for row in found])
+    return {row[0]: rows.task_view(row, tasks[row[1]]) for row in found}
