@@ -1,0 +1,1 @@
+"""The system tasks that need nobody but the house itself."""
