@@ -107,7 +107,9 @@ async def cursors_of_the_future_come_back(factory: StoreFactory) -> None:
     store = await factory.fresh()
     far, edge, off = a_task("far"), a_task("edge"), a_task("off", enabled=False, updated_at=NOW + 3 * DAY)
     await stored(store, far, edge, off)
-    await store.apply_plans([a_plan(far, cursor_after=NOW + 2 * DAY), a_plan(edge, cursor_after=NOW + DAY)], NOW)
+    two_days = a_plan(far, cursor_after=NOW + 2 * DAY, next_run_at=NOW + 2 * DAY + MINUTE)
+    one_day = a_plan(edge, cursor_after=NOW + DAY, next_run_at=NOW + DAY + MINUTE)
+    await store.apply_plans([two_days, one_day], NOW)
 
     moved = await store.reanchor(beyond=NOW + DAY, now=NOW + 30 * SECOND)
 
