@@ -11,7 +11,6 @@ from functools import singledispatchmethod
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.metrics import MetricWrapperBase
 
 from peregrine.domain.event import (
     AttemptAbandoned,
@@ -40,6 +39,17 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENESS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600)
 RUNTIME_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 7200)
 LOOPS: Final = ("planner", "claimer", "recorder", "keeper", "fence", "reaper", "cleaner")
+
+
+class _Children(dict[str, Counter]):
+    """The children of a family by their label's value; one that nobody foresaw is made when it comes."""
+
+    def __init__(self, family: Counter, values: Iterable[str]) -> None:
+        self._family = family
+        super().__init__({str(value): family.labels(str(value)) for value in values})
+
+    def __missing__(self, value: str) -> Counter:
+        return self.setdefault(value, self._family.labels(value))
 
 
 class MetricsObserver:
@@ -103,8 +113,7 @@ class MetricsObserver:
 
     def _labelled(self, name: str, text: str, label: str, values: Iterable[str]) -> Mapping[str, Counter]:
         """A child per value, bound once and on the page from the start, so that a rate is defined at once."""
-        family = Counter(f"peregrine_{name}", text, [label], registry=self.registry)
-        return {str(value): family.labels(str(value)) for value in values}
+        return _Children(Counter(f"peregrine_{name}", text, [label], registry=self.registry), values)
 
     # ── what is told ──
 
@@ -212,7 +221,3 @@ class MetricsObserver:
             self._failing.set(len(facts.failing))
             self._skew.set(facts.clock_skew / 1000)
         return generate_latest(self.registry)
-
-    def families(self) -> list[MetricWrapperBase]:
-        """Our own metrics, for the reference."""
-        return [one for one in vars(self).values() if isinstance(one, MetricWrapperBase)]
