@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NewType
 
 TaskId = NewType("TaskId", str)
@@ -15,3 +16,11 @@ SYSTEM_PREFIX: Final = "system-"
 def is_system_id(id: str) -> bool:
     """Whether *id* lies in the name space that only our own system tasks may use."""
     return id.startswith(SYSTEM_PREFIX)
+
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* can be an id at all; what can't be need not be looked for."""
+    return _ID.fullmatch(text) is not None

@@ -52,7 +52,7 @@ class Shape(BaseModel):
         """As usual, with defaults as a person writes them."""
         document = handler.resolve_ref_schema(handler(schema))
         for name, field in cls.model_fields.items():
-            text = next((one for one in field.metadata if isinstance(one, _Text)), None)
+            text = next((one for one in field.metadata if isinstance(one, Text)), None)
             if text is not None and "default" in document["properties"][name]:
                 document["properties"][name]["default"] = text.written(field.default)
         return document
@@ -85,7 +85,7 @@ def _unique(texts: list[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-class _Text:
+class Text:
     """A value that is written as a text: how to read it, how to write it, and what the document says of it."""
 
     schema: Mapping[str, Any] = {}
@@ -94,9 +94,9 @@ class _Text:
         """The value, or a fault."""
         raise NotImplementedError
 
-    def written(self, value: Any) -> str:
+    def written(self, value: Any) -> Any:
         """The text of *value*."""
-        raise NotImplementedError
+        return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Read by ``read`` alone; a default is documented as ``written`` shows it."""
@@ -109,7 +109,7 @@ class _Text:
         return dict(self.schema)
 
 
-class Span(_Text):
+class Span(Text):
     """A duration between two bounds; the validation context may move the lower one, by field name."""
 
     def __init__(self, minimum: Duration, maximum: Duration) -> None:
@@ -139,7 +139,7 @@ class Span(_Text):
         return format_duration(value)
 
 
-class Word(_Text):
+class Word(Text):
     """One word out of a closed set; the value is the member."""
 
     def __init__(self, kind: type[Enum], *, undocumented: Sequence[Enum] = ()) -> None:
@@ -158,7 +158,7 @@ class Word(_Text):
         return _word(value)
 
 
-class When(_Text):
+class When(Text):
     """A moment in RFC 3339."""
 
     schema: Mapping[str, Any] = {"type": "string", "format": "date-time", "description": "RFC 3339 with an offset."}

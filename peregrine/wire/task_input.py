@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import Field, ValidationError
 
 from peregrine.domain.cron import TEXT_MAX, ScheduleError
-from peregrine.domain.draft import Limits, Making
+from peregrine.domain.draft import Making
 from peregrine.domain.errors import Fault, Invalid
-from peregrine.domain.moment import MINUTE, SECOND, Moment
+from peregrine.domain.moment import MINUTE, SECOND
 from peregrine.domain.payload import JsonObject, JsonValue, Kind, Payload, parse_payload, payload_config
 from peregrine.domain.policy import (
     CATCHUP_MAX_MAX,
@@ -34,7 +34,8 @@ from peregrine.domain.trigger import DstGap, DstOverlap, Trigger, TriggerKind, p
 from peregrine.wire.shapes import DescriptionText, NameText, Shape, Span, TagList, Word, faults_of
 from peregrine.wire.task import READ_ONLY
 
-Answer = TypeVar("Answer")
+Given = TypeVar("Given", bound="TaskChange")
+Member = TypeVar("Member")
 ScheduleText = Annotated[
     str,
     Field(
@@ -95,6 +96,7 @@ _POLICY: Final[tuple[str, ...]] = (
 )  # fmt: skip
 _PLAIN: Final[tuple[str, ...]] = ("name", "description", "priority", "enabled", "dst_gap", "dst_overlap")
 _CAREFULLY: Final[tuple[str, ...]] = ("max_retries", "retry_interval", "timeout")
+_SCHEDULING: Final = frozenset({"schedule", "timezone", "dst_gap", "dst_overlap"})
 NO_SYSTEM: Final = "a system task can't be made over the API"
 
 
@@ -103,15 +105,15 @@ def read_new_task(document: JsonValue, making: Making, *, at: str = "") -> Task:
 
     Raises:  Invalid with every fault, pointers below *at*.
     """
-    faults: list[Fault] = []
-    given = _shape(NewTask, document, making.limits, at, faults)
-    kind = _kind_of(document)
+    reading = _Reading(document, making, at)
+    given = reading.shape(NewTask)
+    kind = reading.kind()
     if kind is Kind.SYSTEM:
-        faults.append(Fault(f"{at}/type", NO_SYSTEM))
-    payload = _payload(kind, document, making, stored={}, at=at, faults=faults)
-    trigger = _trigger(document, making, at, faults)
-    if faults or not isinstance(given, NewTask) or kind is None or payload is None or trigger is None:
-        raise Invalid(faults)
+        reading.fault("/type", NO_SYSTEM)
+    payload = reading.payload(kind, stored={})
+    trigger = reading.trigger(reading.fields, is_new=True)
+    if reading.faults or given is None or kind is None or payload is None or trigger is None:
+        raise Invalid(reading.faults)
     blank = Task(
         id=making.id,
         name=given.name,
@@ -135,104 +137,109 @@ def read_task_change(document: JsonValue, stored: Task, making: Making, *, at: s
 
     Raises:  Invalid with every fault, pointers below *at*.
     """
-    faults: list[Fault] = []
-    given = _shape(TaskChange, document, making.limits, at, faults)
-    fields = document if isinstance(document, dict) else {}
-    task = stored
-    kind = _kind_of(document) if "type" in fields else stored.kind
+    reading = _Reading(document, making, at)
+    given = reading.shape(TaskChange)
+    fields, task = reading.fields, stored
+    kind = reading.kind() if "type" in fields else stored.kind
     if kind is Kind.SYSTEM and not stored.is_system:
-        faults.append(Fault(f"{at}/type", NO_SYSTEM))
+        reading.fault("/type", NO_SYSTEM)
     if "config" in fields or kind is not stored.kind:
-        payload = _payload(kind, document, making, stored=payload_config(stored.payload), at=at, faults=faults)
+        payload = reading.payload(kind, stored=payload_config(stored.payload))
         if kind is not None and payload is not None:
             task = replace(task, kind=kind, payload=payload)
-    if fields.keys() & {"schedule", "timezone", "dst_gap", "dst_overlap"}:
-        task = _rescheduled(fields, stored, task, making, at, faults)
-    if faults or given is None:
-        raise Invalid(faults)
+    if fields.keys() & _SCHEDULING:
+        task = reading.rescheduled(task)
+    if reading.faults or given is None:
+        raise Invalid(reading.faults)
     return _with_fields(task, given)
 
 
-def _rescheduled(
-    fields: JsonObject, stored: Task, task: Task, making: Making, at: str, faults: list[Fault]
-) -> Task:  # fmt: skip
-    known: JsonObject = {"schedule": stored.schedule, "timezone": stored.timezone}
-    known |= {"dst_gap": stored.dst_gap.value, "dst_overlap": stored.dst_overlap.value}
-    trigger = _trigger(known | fields, making, at, faults, is_new="schedule" in fields)
-    if trigger is None:
-        return task
-    anchor = stored.anchor if trigger.schedule == stored.schedule else making.at
-    return replace(task, schedule=trigger.schedule, timezone=trigger.timezone, anchor=anchor)
+class _Reading:
+    """One document under the reader's eye, and the faults found in it so far."""
+
+    def __init__(self, document: JsonValue, making: Making, at: str) -> None:
+        self.fields: JsonObject = document if isinstance(document, dict) else {}
+        self.faults: list[Fault] = []
+        self._document = document
+        self._making = making
+        self._at = at
+
+    def fault(self, pointer: str, message: str) -> None:
+        """Note a fault."""
+        self.faults.append(Fault(self._at + pointer, message))
+
+    def shape(self, shape: type[Given]) -> Given | None:
+        """What each field says by itself."""
+        try:
+            return shape.model_validate(self._document, context={"timeout": self._making.limits.timeout_min})
+        except ValidationError as error:
+            self.faults.extend(faults_of(error, at=self._at, read_only=READ_ONLY))
+            return None
+
+    def kind(self) -> Kind | None:
+        """The kind, if it can be told; a wrong word is the shape's fault to name."""
+        word = self.fields.get("type")
+        return Kind(word) if isinstance(word, str) and word in set(Kind) else None
+
+    def payload(self, kind: Kind | None, *, stored: JsonObject) -> Payload | None:
+        """What ``config`` says to this kind."""
+        config = self.fields.get("config")
+        if kind is None or not isinstance(config, dict):
+            if kind is not None and "config" not in self.fields and stored:
+                self.fault("/config", "is required when the type changes")
+            return None
+        whole, missing = restored(config, stored, at=f"{self._at}/config")
+        self.faults.extend(missing)
+        try:
+            payload = parse_payload(kind, whole, at=f"{self._at}/config")
+        except Invalid as error:
+            self.faults.extend(error.faults)
+            return None
+        if missing:
+            return None
+        for found in self._making.check(payload, None):
+            self.fault(found.pointer, found.message)
+        return payload
+
+    def rescheduled(self, task: Task) -> Task:
+        """*task* by the scheduling fields that are given, and its own for the others."""
+        known: JsonObject = {"schedule": task.schedule, "timezone": task.timezone}
+        known |= {"dst_gap": task.dst_gap.value, "dst_overlap": task.dst_overlap.value}
+        trigger = self.trigger(known | self.fields, is_new="schedule" in self.fields)
+        if trigger is None:
+            return task
+        anchor = task.anchor if trigger.schedule == task.schedule else self._making.at
+        return replace(task, schedule=trigger.schedule, timezone=trigger.timezone, anchor=anchor)
+
+    def trigger(self, fields: JsonObject, *, is_new: bool) -> Trigger | None:
+        """The trigger of the four scheduling fields, if each by itself has the right type."""
+        schedule, zone = fields.get("schedule"), fields.get("timezone", "UTC")
+        if not isinstance(schedule, str) or not isinstance(zone, str) or len(schedule) > TEXT_MAX or len(zone) > 64:
+            return None
+        try:
+            trigger = parse_trigger(
+                schedule,
+                timezone=zone,
+                anchor=self._making.at,
+                dst_gap=_member(DstGap, fields.get("dst_gap"), DstGap.RUN),
+                dst_overlap=_member(DstOverlap, fields.get("dst_overlap"), DstOverlap.FIRST),
+            )
+        except ScheduleError as error:
+            self.fault(f"/{error.parameter}", str(error))
+            return None
+        if is_new and (reason := self._why_never(trigger)):
+            self.fault("/schedule", reason)
+        return trigger
+
+    def _why_never(self, trigger: Trigger) -> str:
+        """Why a new schedule can't be meant; a bundle may hold one-shots that have had their day."""
+        if trigger.impossible is not None:
+            return trigger.impossible
+        is_past = trigger.kind is TriggerKind.ONCE and trigger.next_after(self._making.at - SECOND) is None
+        return "never fires: the moment has passed" if is_past and self._making.source != "import" else ""
 
 
-def _shape(shape: type[Answer], document: JsonValue, limits: Limits, at: str, faults: list[Fault]) -> Answer | None:
-    try:
-        return shape.model_validate(document, context={"timeout": limits.timeout_min})  # type: ignore[attr-defined, no-any-return]
-    except ValidationError as error:
-        faults.extend(faults_of(error, at=at, read_only=READ_ONLY))
-        return None
-
-
-def _kind_of(document: JsonValue) -> Kind | None:
-    """The kind, if it can be told; a wrong word is the shape's fault to name."""
-    word = document.get("type") if isinstance(document, dict) else None
-    return Kind(word) if isinstance(word, str) and word in set(Kind) else None
-
-
-def _payload(
-    kind: Kind | None, document: JsonValue, making: Making, *, stored: JsonObject, at: str, faults: list[Fault]
-) -> Payload | None:  # fmt: skip
-    config = document.get("config") if isinstance(document, dict) else None
-    if kind is None or not isinstance(config, dict):
-        if kind is not None and isinstance(document, dict) and "config" not in document and stored:
-            faults.append(Fault(f"{at}/config", "is required when the type changes"))
-        return None
-    whole, missing = restored(config, stored, at=f"{at}/config")
-    faults.extend(missing)
-    try:
-        payload = parse_payload(kind, whole, at=f"{at}/config")
-    except Invalid as error:
-        faults.extend(error.faults)
-        return None
-    if missing:
-        return None
-    faults.extend(Fault(at + found.pointer, found.message) for found in making.check(payload, None))
-    return payload
-
-
-def _trigger(
-    document: JsonValue, making: Making, at: str, faults: list[Fault], *, is_new: bool = True
-) -> Trigger | None:  # fmt: skip
-    """The trigger of the four scheduling fields, if each by itself has the right type."""
-    fields: Mapping[str, JsonValue] = document if isinstance(document, dict) else {}
-    schedule, zone = fields.get("schedule"), fields.get("timezone", "UTC")
-    if not isinstance(schedule, str) or not isinstance(zone, str) or len(schedule) > TEXT_MAX or len(zone) > 64:
-        return None
-    try:
-        trigger = parse_trigger(
-            schedule,
-            timezone=zone,
-            anchor=making.at,
-            dst_gap=_member(DstGap, fields.get("dst_gap"), DstGap.RUN),
-            dst_overlap=_member(DstOverlap, fields.get("dst_overlap"), DstOverlap.FIRST),
-        )
-    except ScheduleError as error:
-        faults.append(Fault(f"{at}/{error.parameter}", str(error)))
-        return None
-    if (reason := _never(trigger, making.at)) and is_new and making.source != "import":
-        faults.append(Fault(f"{at}/schedule", reason))
-    return trigger
-
-
-def _never(trigger: Trigger, now: Moment) -> str:
-    if trigger.impossible is not None:
-        return trigger.impossible
-    if trigger.kind is TriggerKind.ONCE and trigger.next_after(now - SECOND) is None:
-        return "never fires: the moment has passed"
-    return ""
-
-
-def _member(kind: Callable[[Any], Answer], word: JsonValue, otherwise: Answer) -> Answer:
+def _member(kind: Callable[[Any], Member], word: JsonValue, otherwise: Member) -> Member:
     try:
         return kind(word)
     except ValueError:

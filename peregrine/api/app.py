@@ -1,0 +1,168 @@
+"""Owns how the doors are put together; must not know stores, the engine, or settings by name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from peregrine.api.body import BodyReader
+from peregrine.api.call import NOBODY_ASKS, Call, Desk, asker_of
+from peregrine.api.docs import add_docs
+from peregrine.api.measure import resident_bytes
+from peregrine.api.openapi import described, documenting
+from peregrine.api.operation import Demand, Needs, Operation
+from peregrine.api.problems import answer_bug, answer_framework, answer_refusal
+from peregrine.api.routes import executions, tasks
+from peregrine.api.routes.status import Reporting, status_routes
+from peregrine.api.shell import Shell
+from peregrine.domain.errors import PeregrineError
+from peregrine.domain.permission import Permission
+from peregrine.ports.identity import Identity
+from peregrine.usecases.access import require
+from peregrine.usecases.means import Means
+from peregrine.usecases.status import StatusBoard
+from peregrine.wire.problem import Refusal
+
+_OPEN: Final = frozenset({"/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js",
+                          "/docs/swagger-ui.css", "/docs/favicon-32x32.png"})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDeps:
+    """All that the doors are given. ``render_metrics``: page and media type; ``mounts``: other ASGI apps by path."""
+
+    means: Means
+    identity: Identity
+    version: str
+    render_metrics: Callable[[], tuple[bytes, str]]
+    prefix: str = ""
+    origins: Sequence[str] = ()
+    metrics_public: bool = True
+    memory: Callable[[], int] = resident_bytes
+    mounts: Mapping[str, ASGIApp] = field(default_factory=dict)
+
+
+def create_app(deps: ApiDeps) -> ASGIApp:
+    """The whole API as one ASGI application. It starts nothing and has no lifespan of its own."""
+    app, _ = build(deps)
+    shelled: ASGIApp = BodyReader(app)
+    return Shell(shelled, new_id=deps.means.entropy.new_id, origins=deps.origins)
+
+
+def build(deps: ApiDeps) -> tuple[FastAPI, Sequence[Operation]]:
+    """The framework's application and the operations on it."""
+    app = FastAPI(
+        title="Peregrine",
+        version=deps.version,
+        description="A task scheduler that records every occurrence.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    desk = Desk(
+        means=deps.means,
+        identity=deps.identity,
+        origins=frozenset(deps.origins),
+        metrics_public=deps.metrics_public,
+        prefix=deps.prefix,
+    )
+    operations = operations_of(deps)
+    mount(app, desk, operations)
+    app.openapi = documenting(app, operations)  # type: ignore[method-assign]
+    _add_document(app)
+    add_docs(app)
+    for path, other in deps.mounts.items():
+        app.mount(path, other)
+    refuse_undeclared(app, desk, operations)
+    app.add_exception_handler(PeregrineError, answer_refusal)
+    app.add_exception_handler(Refusal, answer_refusal)
+    app.add_exception_handler(HTTPException, answer_framework)
+    app.add_exception_handler(Exception, answer_bug)
+    return app, operations
+
+
+def operations_of(deps: ApiDeps) -> Sequence[Operation]:
+    """Every declared route, fixed paths before those with a placeholder."""
+    reporting = Reporting(
+        board=StatusBoard(deps.means, deps.memory), version=deps.version, render_metrics=deps.render_metrics
+    )
+    groups = (status_routes(reporting), tasks.routes, executions.routes)
+    every = [operation for group in groups for operation in group.operations]
+    return sorted(every, key=lambda operation: operation.paths[0].count("{"))
+
+
+def mount(app: FastAPI, desk: Desk, operations: Sequence[Operation]) -> None:
+    """Put *operations* on *app*, each behind its declared permission."""
+    for operation in operations:
+        serve = _serving(desk, operation)
+        for index, path in enumerate(operation.paths):
+            alias = operation.paths[0] if index else ""
+            app.add_api_route(
+                path_of(desk, operation, path),
+                serve,
+                methods=[operation.method],
+                operation_id=operation.name + (f"_as_{path.rpartition('/')[2]}" if index else ""),
+                summary=operation.summary,
+                description=f"Another name of `{alias}`." if alias else None,
+                tags=[operation.tag],
+                status_code=operation.status,
+                response_class=Response,
+                openapi_extra=described(operation),
+            )
+
+
+def path_of(desk: Desk, operation: Operation, path: str) -> str:
+    """Where *operation* stands, the prefix of this installation included."""
+    return (desk.prefix if operation.own_prefix else "") + path
+
+
+def refuse_undeclared(app: FastAPI, desk: Desk, operations: Sequence[Operation]) -> None:
+    """Raises AssertionError for a route that nobody declared a permission for: better no start than an open door."""
+    declared = {(operation.method, path_of(desk, operation, path)) for operation in operations
+                for path in operation.paths}  # fmt: skip
+    for route in app.routes:
+        if isinstance(route, Mount):
+            continue
+        path, methods = getattr(route, "path", ""), set(getattr(route, "methods", ()) or ())
+        known = {method for method, where in declared if where == path}
+        assert path in _OPEN or methods - {"HEAD"} <= known, f"no permission is declared for {methods} {path}"
+
+
+def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        if operation.needs is Demand.NOTHING:
+            return await operation.endpoint(Call(desk, request, NOBODY_ASKS))
+        asker = await asker_of(request, desk)
+        demanded = None if operation.own_access else _permission(operation.needs, desk)
+        if demanded is not None:
+            await require(desk.means.grants, asker, demanded)
+        return await operation.endpoint(Call(desk, request, asker))
+
+    return serve
+
+
+def _permission(needs: Needs, desk: Desk) -> Permission | None:
+    match needs:
+        case Permission():
+            return needs
+        case Demand.METRICS:
+            return None if desk.metrics_public else Permission.READ
+        case Demand.NOTHING | Demand.ITS_OWN:
+            return None
+
+
+def _add_document(app: FastAPI) -> None:
+    async def document(request: Request) -> Response:
+        return Response(msgspec.json.encode(app.openapi()), media_type="application/json")
+
+    app.router.routes.append(Route("/openapi.json", document, methods=["GET"], include_in_schema=False))

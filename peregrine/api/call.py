@@ -1,0 +1,140 @@
+"""Owns what a route gets: who asks, the question, the body, the condition; must not know any use case.
+
+What it answers is made here into bytes; what it refuses is raised and becomes a problem in one place (``problems``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from peregrine.api.body import STATE, RequestBody
+from peregrine.api.identity import principal_of
+from peregrine.domain.errors import Invalid, NotFound
+from peregrine.domain.ids import ExecutionId, TaskId, is_id
+from peregrine.domain.payload import JsonValue
+from peregrine.ports import identity
+from peregrine.ports.identity import Asker, Identity
+from peregrine.usecases.means import Means
+from peregrine.usecases.tasks import ALWAYS, Unless
+from peregrine.wire.envelope import encode
+from peregrine.wire.queries import Question, read_query
+
+JSON: Final = "application/json"
+REQUEST_ID: Final = "peregrine.request_id"
+_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the doors stand on: the use cases' means, and what is the doors' own."""
+
+    means: Means
+    identity: Identity
+    origins: Collection[str] = ()
+    metrics_public: bool = True
+    prefix: str = ""
+
+
+class Call:
+    """One request, whose sender is known and has the declared permission."""
+
+    __slots__ = ("asker", "desk", "request")
+
+    def __init__(self, desk: Desk, request: Request, asker: Asker) -> None:
+        self.desk = desk
+        self.request = request
+        self.asker = asker
+
+    @property
+    def means(self) -> Means:
+        """What use cases stand on."""
+        return self.desk.means
+
+    @property
+    def task_id(self) -> TaskId:
+        """The task that the path names. Raises NotFound for what can't be an id."""
+        return TaskId(self._id("id", "task"))
+
+    @property
+    def execution_id(self) -> ExecutionId:
+        """The execution that the path names. Raises NotFound for what can't be an id."""
+        return ExecutionId(self._id("exec_id", "execution"))
+
+    def _id(self, name: str, what: str) -> str:
+        text = str(self.request.path_params[name])
+        if not is_id(text):
+            raise NotFound(what, text[:80])
+        return text
+
+    def query(self, shape: type[Question]) -> Question:
+        """What stands behind the question mark. Raises Invalid."""
+        return read_query(shape, self.request.query_params.multi_items())
+
+    @property
+    def body(self) -> RequestBody:
+        """The body, not read yet."""
+        body: RequestBody = self.request.scope["state"][STATE]
+        return body
+
+    async def json(self) -> JsonValue:
+        """The document in the body. Raises Invalid and Refusal."""
+        return await self.body.json()
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """What makes asking twice harmless. Raises Invalid for a key that can't be kept."""
+        key = self.request.headers.get("idempotency-key")
+        if key is not None and not _KEY.fullmatch(key):
+            raise Invalid.at("/Idempotency-Key", "must have 1 to 255 visible ASCII characters")
+        return key
+
+    def idempotent_id(self) -> TaskId | None:
+        """The same id for the same asker and key: a second making of the same thing finds the first."""
+        key = self.idempotency_key
+        if key is None:
+            return None
+        digest = hashlib.blake2b(f"{self.asker.id}\0{key}".encode(), digest_size=16).digest()
+        return TaskId(str(uuid.UUID(bytes=digest, version=8)))
+
+    def unless(self) -> Unless:
+        """The condition that ``If-Match`` puts on a change; a weak or foreign tag matches nothing."""
+        header = self.request.headers.get("if-match")
+        if header is None or header.strip() == "*":
+            return ALWAYS
+        tags = [tag.strip() for tag in header.split(",")]
+        return Unless(frozenset(int(tag[1:-1]) for tag in tags if _is_tag(tag)))
+
+
+def _is_tag(tag: str) -> bool:
+    return len(tag) <= 18 and tag[:1] == tag[-1:] == '"' and tag[1:-1].isascii() and tag[1:-1].isdigit()
+
+
+NOBODY_ASKS: Final = Asker(principal=identity.NOBODY)
+
+
+async def asker_of(request: Request, desk: Desk) -> Asker:
+    """Who asks, and from where."""
+    principal = await principal_of(request, desk.identity, desk.origins)
+    client = request.client
+    return Asker(
+        principal=principal,
+        request=identity.Request(
+            route=f"{request.method} {request.url.path}",
+            address=client.host if client else "",
+            request_id=str(request.scope["state"].get(REQUEST_ID, "")),
+        ),
+    )
+
+
+def answer(shape: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """*shape* as an answer."""
+    return Response(encode(shape), status, headers, JSON)
