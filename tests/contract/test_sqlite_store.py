@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -73,7 +74,8 @@ class SqliteStores:
 
     async def close(self) -> None:
         for store in self._given:
-            await store.close()
+            with suppress(Died):
+                await store.close()
 
     async def _opened(self, store: SqliteStore) -> SqliteStore:
         await store.open()

@@ -187,12 +187,12 @@ class Readers(Lane):
             try:
                 db = db or self._connect()
                 call.result = _read(db, call)
-            except apsw.Error as error:
-                call.error = translate(error)
-                _drop(db)
-                db = None
             except Exception as error:
-                call.error = error
+                call.error = translate(error) if isinstance(error, apsw.Error) else error
+                # A snapshot that nobody ends would keep the log from being folded for ever.
+                if isinstance(error, apsw.Error) or (db is not None and db.in_transaction):
+                    _drop(db)
+                    db = None
             self._answer([call])
         _drop(db)
 

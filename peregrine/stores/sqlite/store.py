@@ -36,7 +36,7 @@ from peregrine.ports.store import (
     SettleVerdict,
 )
 from peregrine.stores.sqlite import history, migrate, place, tasks, work
-from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
+from peregrine.stores.sqlite.connection import BUSY_TIMEOUT_MS, Readers, Writer, open_connection, translate
 from peregrine.stores.sqlite.rows import Definitions
 
 BALLAST_BYTES: Final = 16 * 2**20
@@ -82,13 +82,14 @@ class SqliteStore:
     async def close(self) -> None:
         """Finish what is under way, fold the log into the file, let go; safe twice."""
         await self._readers.stop()
-        if self._writer.is_open:
-            try:
+        try:
+            if self._writer.is_open:
                 await self._writer.run(_fold_log, alone=True)
-            except Unavailable:
-                # The log stays beside the file, whole; the next one to open it reads it.
-                pass
-        await self._writer.stop()
+        except Unavailable:
+            # The log stays beside the file, whole; the next one to open it reads it.
+            pass
+        finally:
+            await self._writer.stop()
 
     async def ping(self) -> None:
         if self._is_damaged:
@@ -295,11 +296,14 @@ def refuse_version(version: str) -> None:
 
 
 def _fold_log(db: apsw.Connection) -> None:
+    # Who reads an old snapshot keeps the log from being cut; that is no reason to wait, it will be cut another time.
+    db.set_busy_timeout(0)
     try:
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     except apsw.BusyError:
-        # Somebody reads; what could be folded was.
         return
+    finally:
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)
 
 
 def _free_bytes(db: apsw.Connection) -> int:
