@@ -54,7 +54,7 @@ def plan(due: DueTask, now: Moment, room: int) -> Plan | None:
     Source:  guarantees, step D; misfire words as in Quartz and Temporal; decisions 0007 and 0014.
     """
     task, trigger = due.task, due.task.trigger
-    if (usual := _usual_plan(due, now, room)) is not None:
+    if (usual := _usual_plan(due, trigger, now, room)) is not None:
         return usual
     decided = _Decision(trigger)
     start = due.cursor
@@ -82,7 +82,7 @@ def plan(due: DueTask, now: Moment, room: int) -> Plan | None:
     )
 
 
-def _usual_plan(due: DueTask, now: Moment, room: int) -> Plan | None:
+def _usual_plan(due: DueTask, trigger: Trigger, now: Moment, room: int) -> Plan | None:
     """The plan where exactly one moment is due, in time, and nothing stands in its way; None for every other case.
 
     Nearly every plan is this one; two steps of the trigger make it, and the second is ``next_run_at``.
@@ -90,10 +90,10 @@ def _usual_plan(due: DueTask, now: Moment, room: int) -> Plan | None:
     task = due.task
     if task.pause is not None or room < 1 or (due.active and task.policy.overlap is Overlap.SKIP):
         return None
-    moment = task.trigger.next_after(due.cursor)
+    moment = trigger.next_after(due.cursor)
     if moment is None or not now - task.policy.misfire_grace <= moment <= now:
         return None
-    following = task.trigger.next_after(moment)
+    following = trigger.next_after(moment)
     if following is not None and following <= now:
         return None
     return Plan(

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final
 
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.payload import Kind, Payload
 from peregrine.domain.policy import Policy, Priority
 from peregrine.domain.trigger import DstGap, DstOverlap, Trigger, parse_trigger
+
+TRIGGERS_MAX: Final = 16_384
+"""Parsed triggers kept (about 1 kB each): parsing costs a hundred times what asking one costs."""
+_MAY_BE_INTERVAL: Final = frozenset("@Pp")
+
+
+@lru_cache(TRIGGERS_MAX)
+def _trigger(schedule: str, timezone: str, anchor: Moment, dst_gap: DstGap, dst_overlap: DstOverlap) -> Trigger:
+    return parse_trigger(schedule, timezone=timezone, anchor=anchor, dst_gap=dst_gap, dst_overlap=dst_overlap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +68,9 @@ class Task:
     @property
     def trigger(self) -> Trigger:
         """The pure rule parsed from ``schedule``; parsing is cached, so asking is cheap."""
-        return parse_trigger(
-            self.schedule,
-            timezone=self.timezone,
-            anchor=self.anchor,
-            dst_gap=self.dst_gap,
-            dst_overlap=self.dst_overlap,
-        )
+        # Only an interval counts from the anchor; without it equal cron texts share one trigger.
+        anchor = self.anchor if self.schedule[:1] in _MAY_BE_INTERVAL else 0
+        return _trigger(self.schedule, self.timezone, anchor, self.dst_gap, self.dst_overlap)
 
     def is_paused(self, now: Moment) -> bool:
         """Whether the pause holds at *now*; one with ``until`` ends by itself."""

@@ -12,8 +12,8 @@ from peregrine.engine.loop import tell
 from peregrine.engine.needs import Needs
 from peregrine.ports.store import PlanVerdict
 
-BATCH: Final = 1000
-"""Most tasks decided in one turn; more due ones follow in the next."""
+BATCH: Final = 250
+"""Most tasks decided in one turn: small enough that claims and the API never wait long for a turn to end."""
 CLOCK_STEP: Final[Duration] = 2 * SECOND
 """A wall clock that moved so far against the steady one between two turns was stepped (guarantees, clock rule 2)."""
 ROOM_PAUSE: Final[Duration] = 50
