@@ -102,6 +102,8 @@ WEEKDAY_NAMES: Final = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", 
 _MONTHS: Final = {name[:3].upper(): number for number, name in enumerate(MONTH_NAMES, start=1)}
 _WEEKDAYS: Final = {name[:3].upper(): number for number, name in enumerate(WEEKDAY_NAMES)}
 
+_ALL_NAMES: Final = _MONTHS | _WEEKDAYS
+
 SECOND: Final = FieldKind("second", 0, 59, {}, "seconds")
 MINUTE: Final = FieldKind("minute", 0, 59, {}, "minutes")
 HOUR: Final = FieldKind("hour", 0, 23, {}, "hours")
@@ -377,7 +379,7 @@ def _spelled_out(text: str) -> str:
 
 
 def _six(fields: list[str]) -> list[str]:
-    """The six fields in upper case, second first."""
+    """The six fields as written, second first."""
     count = len(fields)
     if count == 7:
         raise CronError("expression", fields[6], "a seventh field: there is no year field; use start and end")
@@ -390,14 +392,14 @@ def _six(fields: list[str]) -> list[str]:
         )
     kinds = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)[6 - count :]
     for kind, part in zip(kinds, fields, strict=True):
-        # Before upper(): other alphabets have letters and digits that turn into, or pass for, ours.
+        # Before any upper(): other alphabets have letters and digits that turn into, or pass for, ours.
         if not part.isascii():
             raise CronError(kind.name, part, "only plain ASCII digits, letters and signs")
-    return ["0"] * (6 - count) + [part.upper() for part in fields]
+    return ["0"] * (6 - count) + fields
 
 
 def _items(kind: FieldKind, part: str) -> list[str]:
-    """The parts of a comma list, none empty."""
+    """The parts of a comma list as written, none empty."""
     items = part.split(",")
     if len(items) > ITEMS_MAX:
         raise CronError(kind.name, part, f"a list of more than {ITEMS_MAX} parts")
@@ -425,19 +427,17 @@ def _month_days_field(part: str, warnings: list[str]) -> tuple[MonthDays, str]:
     last_working = False
     plain, texts = [], []
     for item in _items(DAY, part):
-        text = item
-        if item == "LW":
+        text = item.upper()
+        if text == "LW":
             last_working = True
-        elif item == "L":
-            before_last |= 1
-        elif item.startswith("L"):
-            days = _days_before_last(item)
-            before_last |= 1 << days
-            text = f"L-{days}"
-        elif item.endswith("W"):
+        elif "W" in text and text[:3] not in _ALL_NAMES:
             day = _nearest_day(item)
             nearest |= 1 << day
             text = f"{day}W"
+        elif "L" in text and text[:3] not in _ALL_NAMES:
+            days = _days_before_last(item)
+            before_last |= 1 << days
+            text = f"L-{days}" if days else "L"
         else:
             plain.append(_number_item(DAY, item, warnings))
             text = plain[-1].text
@@ -447,10 +447,12 @@ def _month_days_field(part: str, warnings: list[str]) -> tuple[MonthDays, str]:
 
 
 def _days_before_last(item: str) -> int:
-    """n of ``L-n``."""
-    mark, dash, number = item.partition("-")
-    if mark != "L" or not dash:
+    """n of ``L-n``, and 0 for ``L``."""
+    mark, dash, number = item.upper().partition("-")
+    if mark != "L":
         _refuse(DAY, item, "L stands alone or as L-3 (third day before the last) or LW (last working day)")
+    if not dash:
+        return 0
     if not _is_number(number) or not 0 < int(number) < 31:
         _refuse(DAY, item, "after L- write a number of days from 1 to 30")
     return int(number)
@@ -458,10 +460,10 @@ def _days_before_last(item: str) -> int:
 
 def _nearest_day(item: str) -> int:
     """n of ``nW``."""
-    number = item[:-1]
+    number, _, rest = item.upper().partition("W")
     if not number:
         _refuse(DAY, item, "W needs a day before it, as in 15W (the working day nearest the 15th)")
-    if "-" in number or "/" in number or "*" in number:
+    if rest or not number.isdigit():
         _refuse(DAY, item, "W takes one day, not a range or a step; list the days, as in 1W,15W")
     return _value(DAY, item, number)
 
@@ -471,9 +473,9 @@ def _week_days_field(part: str, warnings: list[str]) -> tuple[WeekDays, str]:
     nth = last = 0
     plain, texts = [], []
     for item in _items(WEEKDAY, part):
-        text = item
-        if "#" in item:
-            day, mark, ordinal = item.partition("#")
+        text = item.upper()
+        if "#" in text:
+            day, _, ordinal = text.partition("#")
             weekday = _one_weekday(item, day)
             if ordinal == "L":
                 last |= 1 << weekday % 7
@@ -481,10 +483,10 @@ def _week_days_field(part: str, warnings: list[str]) -> tuple[WeekDays, str]:
                 nth |= 1 << weekday % 7 * 5 + int(ordinal) - 1
             else:
                 _refuse(WEEKDAY, item, "after # write 1 to 5, or L for the last one of the month")
-            text = f"{_plain_spelling(day)}{mark}{ordinal}"
-        elif item.endswith("L"):
-            last |= 1 << _one_weekday(item, item[:-1]) % 7
-            text = f"{_plain_spelling(item[:-1])}L"
+            text = f"{_plain_spelling(day)}#{ordinal}"
+        elif text.endswith("L"):
+            last |= 1 << _one_weekday(item, text[:-1]) % 7
+            text = f"{_plain_spelling(text[:-1])}L"
         else:
             plain.append(_number_item(WEEKDAY, item, warnings))
             text = plain[-1].text
@@ -495,7 +497,7 @@ def _week_days_field(part: str, warnings: list[str]) -> tuple[WeekDays, str]:
 
 def _one_weekday(item: str, day: str) -> int:
     """The weekday before ``#`` or ``L``."""
-    if not day and item == "L":
+    if not day and "#" not in item:
         _refuse(WEEKDAY, item, "L alone is ambiguous here; write SAT, or SATL for the last Saturday of the month")
     if not day:
         _refuse(WEEKDAY, item, "a weekday must stand before #, as in MON#1 (first Monday)")
@@ -506,7 +508,7 @@ def _one_weekday(item: str, day: str) -> int:
 
 def _number_item(kind: FieldKind, item: str, warnings: list[str]) -> _Parsed:
     """One part of a list: ``*``, ``a``, ``a-b``, each with or without ``/step``."""
-    body, slash, step_text = item.partition("/")
+    body, slash, step_text = item.upper().partition("/")
     step = _step(kind, item, step_text) if slash else 1
     star = body == "*" or (body == "?" and kind in (DAY, WEEKDAY))
     if star:
@@ -597,6 +599,11 @@ def _refuse_wildcard(kind: FieldKind, item: str, body: str) -> NoReturn:
 def _refuse_word(kind: FieldKind, item: str, text: str) -> NoReturn:
     if text in _LONG_NAMES and _LONG_NAMES[text] in kind.names:
         _refuse(kind, item, f"names have three letters; write {_LONG_NAMES[text]}")
+    if text[:3] in _ALL_NAMES and text[:3] not in kind.names:
+        home = "fifth of six fields" if text[:3] in _MONTHS else "last field"
+        _refuse(
+            kind, item, f"{'a month' if text[:3] in _MONTHS else 'a weekday'} stands in the {home}; {_allowed(kind)}"
+        )
     if text.isdigit():
         _refuse(kind, item, f"a number has one or two digits; {_allowed(kind)}")
     if text.startswith("+") and kind is WEEKDAY:
@@ -651,14 +658,16 @@ def _spelling(kind: FieldKind, value: int, like: str) -> str:
 
 
 def _wide_step(kind: FieldKind, item: str, low: int, step: int) -> str:
-    where = {
-        SECOND: f"at second {low}",
-        MINUTE: f"at :{low:02d}",
-        HOUR: f"at {low:02d}:00" if low else "at midnight",
-        DAY: f"on day {low}",
-        MONTH: f"in {MONTH_NAMES[low - 1]}",
-        WEEKDAY: f"on {WEEKDAY_NAMES[low % 7]}",
-    }[kind]
+    if kind is MONTH:
+        where = f"in {MONTH_NAMES[low - 1]}"
+    elif kind is WEEKDAY:
+        where = f"on {WEEKDAY_NAMES[low % 7]}"
+    elif kind is DAY:
+        where = f"on day {low}"
+    elif kind is HOUR:
+        where = f"in the hour {low:02d}:00"
+    else:
+        where = f"at :{low:02d}" if kind is MINUTE else f"at second {low}"
     return f'{kind.name}: "{item}": fires only {where}{_every_hint(kind, step)}'
 
 

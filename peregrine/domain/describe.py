@@ -250,7 +250,7 @@ def _clock_rule(rule: CronRule) -> str:
         how = "runs right after the gap" if rule.gap is DstGap.RUN else "is left out"
         parts.append(f"a time that the clocks skip {how}")
     if repeats:
-        parts.append(f"a time that they {'repeat' if skips else 'show twice'} runs {_PASSES[rule.overlap]}")
+        parts.append(f"a time that they show twice runs {_PASSES[rule.overlap]}")
     return f"; {_listed(parts)}" if parts else ""
 
 
