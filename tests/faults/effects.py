@@ -1,0 +1,26 @@
+"""Functions for the fault tests: each start is written to a file first, as the outside world would see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+from peregrine import Context, function
+
+
+def _note(context: Context, what: str) -> None:
+    line = json.dumps(
+        {"what": what, "execution": context.execution_id, "attempt": context.attempt, "epoch": context.epoch}
+    )
+    with open(os.environ["EFFECTS_FILE"], "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+@function("effect", module="faults")
+async def effect(context: Context, milliseconds: int = 0) -> str:
+    """Take a while, and leave a trace at both ends."""
+    _note(context, "began")
+    await asyncio.sleep(milliseconds / 1000)
+    _note(context, "ended")
+    return "done"

@@ -1,0 +1,141 @@
+"""kill -9 at random moments under load: nothing acknowledged is lost, doubled, unexplained or left running."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import threading
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.service import Service, a_task
+
+ROUNDS = 50
+QUIET_WITHIN = 60.0
+
+
+class Client(threading.Thread):
+    """Somebody who creates tasks and runs them all the time, and writes down what was acknowledged."""
+
+    def __init__(self, service: Service, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.service = service
+        self.random = random.Random(seed)
+        self.tasks: list[str] = []
+        self.executions: list[str] = []
+        self.refused: list[Any] = []
+        self.done = threading.Event()
+        self.made = 0
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            try:
+                self._one()
+            except OSError:
+                self.done.wait(0.01)
+
+    def _one(self) -> None:
+        if len(self.tasks) < 15 or self.random.random() < 0.05:
+            self.made += 1
+            often = self.made <= 12
+            body = a_task(
+                f"load {self.made}",
+                milliseconds=self.random.choice([0, 5, 100, 400, 1500]),
+                schedule="* * * * * *" if often else "@manual",
+                overlap=self.random.choice(["skip", "queue", "allow"]),
+            )
+            status, answer = self.service.ask("POST", "/scheduler/tasks", body)
+            if status == 201:
+                self.tasks.append(answer["id"])
+        else:
+            task = self.random.choice(self.tasks)
+            status, answer = self.service.ask("POST", f"/scheduler/tasks/{task}/execute")
+            if status == 202:
+                self.executions.append(answer["execution_id"])
+        if status >= 500 and status != 503:
+            self.refused.append((status, answer))
+        self.done.wait(0.02)
+
+
+@pytest.mark.timeout(400)
+def test_kill_dash_nine_loses_nothing(tmp_path: Path) -> None:
+    """Fifty kills: acknowledged writes stand, each occurrence has one record, each repeated start is explained."""
+    dice = random.Random(9)
+    service = Service(tmp_path, SCHEDULER_WORKER_COUNT="20")
+    client = Client(service, seed=9)
+    starts = [service.start()]
+    client.start()
+    for _ in range(ROUNDS):
+        time.sleep(dice.uniform(0.05, 0.8))  # not a wait: the random moment of the blow
+        service.kill()
+        starts.append(service.start())
+    client.done.set()
+    client.join()
+    _calm(service, client.tasks)
+
+    _check_acknowledged(service, client)
+    _check_occurrences(service, client.tasks)
+    _check_effects(service)
+    assert client.refused == []
+    assert statistics.median(starts[1:]) < 2.0, f"restarts took {sorted(starts[1:])}"
+    assert service.stop() == 0
+
+
+def _calm(service: Service, tasks: list[str]) -> None:
+    """Disable everything and wait until nothing runs or waits."""
+    for task in tasks:
+        assert service.ask("POST", f"/scheduler/tasks/{task}/disable")[0] == 200
+    until = time.monotonic() + QUIET_WITHIN
+    active: list[int] = []
+    while time.monotonic() < until:
+        active = [
+            service.ask("GET", f"/scheduler/executions?status={status}")[1]["total"]
+            for status in ("running", "pending")
+        ]
+        if active == [0, 0]:
+            return
+        time.sleep(0.1)  # not a wait for time: the queue drains
+    raise AssertionError(f"{active} executions still run or wait after {QUIET_WITHIN} s")
+
+
+def _check_acknowledged(service: Service, client: Client) -> None:
+    assert len(client.tasks) >= 15
+    assert len(client.executions) >= 50
+    missing = [id for id in client.tasks if service.ask("GET", f"/scheduler/tasks/{id}")[0] != 200]
+    assert missing == []
+    missing = [id for id in client.executions if service.ask("GET", f"/scheduler/executions/{id}")[0] != 200]
+    assert missing == []
+
+
+def _check_occurrences(service: Service, tasks: list[str]) -> None:
+    for task in tasks[:12]:
+        seen: Counter[int] = Counter()
+        for entry in service.all(f"/scheduler/tasks/{task}/occurrences", "occurrences"):
+            first, last = _second(entry["scheduled_for"]), _second(entry.get("last") or entry["scheduled_for"])
+            assert entry["count"] == last - first + 1
+            assert entry["verdict"] == "ran" or entry["reason"]
+            seen.update(range(first, last + 1))
+        twice = [moment for moment, count in seen.items() if count > 1]
+        gaps = set(range(min(seen), max(seen) + 1)) - set(seen)
+        assert (twice, sorted(gaps)) == ([], []), task
+
+
+def _second(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp())
+
+
+def _check_effects(service: Service) -> None:
+    executions = {e["id"]: e for e in service.all("/scheduler/executions", "executions")}
+    began = Counter((x["execution"], x["attempt"]) for x in service.seen() if x["what"] == "began")
+    assert [key for key, count in began.items() if count > 1] == []
+    recorded = {(id, a["attempt"]) for id, e in executions.items() for a in e["attempts"]}
+    assert set(began) - recorded == set(), "effects without a record"
+    for execution in executions.values():
+        assert execution["status"] in ("completed", "failed"), execution
+        for attempt in execution["attempts"][:-1]:
+            assert attempt["outcome"] in ("lost", "failed", "timed_out", "interrupted"), execution
