@@ -540,3 +540,36 @@ SELECT (SELECT count(*) FROM task_progress),
     ifnull(sum(completed), 0), ifnull(sum(failed), 0), ifnull(sum(timed), 0), ifnull(sum(runtime), 0),
     (SELECT min(next_run_at) FROM task_progress)
 FROM days WHERE day >= ?1;
+
+-- ── the shelf ───────────────────────────────────────────────────────────────────────────────────
+
+-- name: record
+-- One record that has not expired by ?3.
+SELECT revision, expires_at, document FROM records
+WHERE collection = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3);
+
+-- name: put_record
+-- A record, new or replaced.
+INSERT INTO records (collection, key, revision, expires_at, document) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (collection, key) DO UPDATE SET revision = excluded.revision, expires_at = excluded.expires_at,
+    document = excluded.document;
+
+-- name: records_after
+-- Records of a collection behind a key, in order.
+SELECT key, revision, expires_at, document FROM records
+WHERE collection = ?1 AND key > ?2 AND (expires_at IS NULL OR expires_at > ?3) ORDER BY key LIMIT ?4;
+
+-- name: records_before
+-- Records of a collection before a key (an empty one: all), the last first.
+SELECT key, revision, expires_at, document FROM records
+WHERE collection = ?1 AND (?2 = '' OR key < ?2) AND (expires_at IS NULL OR expires_at > ?3)
+ORDER BY key DESC LIMIT ?4;
+
+-- name: drop_record
+-- One record.
+DELETE FROM records WHERE collection = ?1 AND key = ?2 RETURNING expires_at;
+
+-- name: sweep_records
+-- Expired records, a bounded number.
+DELETE FROM records WHERE (collection, key) IN (
+    SELECT collection, key FROM records WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2);

@@ -26,6 +26,7 @@ from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilte
 from peregrine.domain.statistics import Statistics
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.host import Instance
+from peregrine.ports.records import Record
 from peregrine.ports.store import (
     CancelVerdict,
     ClaimBatch,
@@ -35,7 +36,7 @@ from peregrine.ports.store import (
     RenewVerdict,
     SettleVerdict,
 )
-from peregrine.stores.sqlite import history, migrate, place, tasks, work
+from peregrine.stores.sqlite import history, migrate, place, records, tasks, work
 from peregrine.stores.sqlite.connection import BUSY_TIMEOUT_MS, Readers, Writer, open_connection, translate
 from peregrine.stores.sqlite.rows import Definitions
 
@@ -248,6 +249,26 @@ class SqliteStore:
 
     async def statistics(self, now: Moment) -> Statistics:
         return await self._readers.run(lambda db: history.statistics(db, now))
+
+    # ── the shelf ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def put_record(self, record: Record, *, expected_revision: int | None, now: Moment) -> Record:
+        return await self._writer.run(lambda db: records.put_record(db, record, expected_revision, now), grows=True)
+
+    async def get_record(self, collection: str, key: str, *, now: Moment) -> Record | None:
+        return await self._readers.run(lambda db: records.get_record(db, collection, key, now))
+
+    async def list_records(
+        self, collection: str, *, after: str = "", limit: int, now: Moment, newest_first: bool = False
+    ) -> Sequence[Record]:
+        listed = records.list_newest if newest_first else records.list_records
+        return await self._readers.run(lambda db: listed(db, collection, after, limit, now))
+
+    async def delete_record(self, collection: str, key: str, *, now: Moment) -> bool:
+        return await self._writer.run(lambda db: records.delete_record(db, collection, key, now))
+
+    async def sweep_records(self, *, now: Moment, limit: int) -> int:
+        return await self._writer.run(lambda db: records.sweep_records(db, now, limit))
 
     # ── care ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
