@@ -130,6 +130,10 @@ class TaskStore(Protocol):
         """Those of *task_ids* that exist, in the same order."""
         ...
 
+    async def get_named(self, names: Sequence[str]) -> Sequence[TaskView]:
+        """The tasks of those of *names* that some task has, in the same order."""
+        ...
+
     async def list_tasks(
         self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
     ) -> Page[TaskView]:

@@ -198,6 +198,9 @@ class MemoryStore:
     async def get_tasks(self, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
         return [self._view(self._tasks[task_id]) for task_id in task_ids if task_id in self._tasks]
 
+    async def get_named(self, names: Sequence[str]) -> Sequence[TaskView]:
+        return await self.get_tasks([self._names[name] for name in names if name in self._names])
+
     async def list_tasks(
         self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
     ) -> Page[TaskView]:

@@ -75,6 +75,10 @@ DELETE FROM tasks WHERE no = ?1;
 -- The numbers of those of these ids whose tasks exist.
 SELECT t.id, t.no FROM carray(?1) c CROSS JOIN tasks t ON t.id = c.value;
 
+-- name: numbers_of_names
+-- The numbers of the tasks that have these names.
+SELECT t.name, t.no FROM carray(?1) c CROSS JOIN tasks t ON t.name = c.value;
+
 -- name: task_views
 -- Tasks as readers see them, by number, in no order.
 SELECT p.no, p.stamp, p.cursor, p.next_run_at,

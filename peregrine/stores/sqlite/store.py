@@ -171,6 +171,9 @@ class SqliteStore:
     async def get_tasks(self, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
         return await self._readers.run(lambda db: tasks.get_tasks(db, self._definitions, task_ids))
 
+    async def get_named(self, names: Sequence[str]) -> Sequence[TaskView]:
+        return await self._readers.run(lambda db: tasks.get_named(db, self._definitions, names))
+
     async def list_tasks(
         self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
     ) -> Page[TaskView]:

@@ -125,6 +125,12 @@ def get_tasks(db: apsw.Connection, definitions: Definitions, task_ids: Sequence[
     return [views[numbers[task_id]] for task_id in task_ids if task_id in numbers]
 
 
+def get_named(db: apsw.Connection, definitions: Definitions, names: Sequence[str]) -> Sequence[TaskView]:
+    numbers: dict[str, int] = dict(work.by_texts(db, "numbers_of_names", list(dict.fromkeys(names))))
+    views = _views(db, definitions, numbers.values())
+    return [views[numbers[name]] for name in names if name in numbers]
+
+
 def list_tasks(
     db: apsw.Connection,
     definitions: Definitions,

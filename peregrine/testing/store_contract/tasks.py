@@ -191,6 +191,16 @@ async def tasks_are_read_in_the_order_asked_for(factory: StoreFactory) -> None:
     assert list(await store.get_tasks([])) == []
 
 
+async def tasks_are_read_by_name_in_the_order_asked_for(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    await stored(store, *(a_task(id, name=f"named {id}") for id in "abc"))
+
+    got = await store.get_named(["named c", "named C", "nobody", "named a", "nul\0"])
+
+    assert [shown.task.id for shown in got] == ["c", "a"]
+    assert list(await store.get_named([])) == []
+
+
 async def many_tasks_are_read_at_once(factory: StoreFactory) -> None:
     store = await factory.fresh()
     tasks = [a_task(f"task-{number}") for number in range(1_000)]
