@@ -21,7 +21,6 @@ from peregrine.domain.permission import (
     BUILT_IN,
     PUBLIC_PERMISSIONS,
     Decision,
-    Effect,
     Membership,
     Permission,
     Policy,
@@ -30,9 +29,8 @@ from peregrine.domain.permission import (
 from peregrine.ports.clock import Clock
 from peregrine.ports.identity import Asker
 from peregrine.ports.records import Record, RecordStore
+from peregrine.ports.shelves import MEMBERSHIPS, POLICIES, membership_from, policy_from
 
-POLICIES: Final = "policies"
-MEMBERSHIPS: Final = "memberships"
 KEPT_FOR: Final[Duration] = SECOND
 POLICIES_MAX: Final = 10_000
 DECISIONS_MAX: Final = 10_000
@@ -115,29 +113,6 @@ class StoredGrants:
         if not explained:
             return Decision(allowed=False, reason="no policy allows it")
         return Decision(allowed=allowed, reason=" ".join(explained))
-
-
-def policy_record(id: str, policy: Policy, **more: str) -> Record:
-    """*policy* as it stands on the shelf."""
-    document: dict[str, Any] = {
-        "subject": policy.subject, "permission": policy.permission, "effect": policy.effect.value, **more,
-    }  # fmt: skip
-    return Record(collection=POLICIES, key=id, document=document)
-
-
-def policy_from(record: Record) -> Policy:
-    """The policy on the shelf."""
-    document = record.document
-    return Policy(
-        subject=str(document["subject"]),
-        permission=str(document["permission"]),
-        effect=Effect(str(document["effect"])),
-    )
-
-
-def membership_from(record: Record) -> Membership:
-    """The membership on the shelf."""
-    return Membership(subject=str(record.document["subject"]), member_of=str(record.document["member_of"]))
 
 
 def _built_in(public: Iterable[Permission]) -> Iterable[Policy]:

@@ -71,3 +71,15 @@ class Grants(Protocol):
     def refresh(self) -> None:
         """Forget what was cached: the policies have changed."""
         ...
+
+
+class KeyMint(Protocol):
+    """Makes the secrets of API keys."""
+
+    def mint(self, id: str) -> tuple[str, str]:
+        """A new token for the key *id*, to be shown once, and the digest of it, to be kept."""
+        ...
+
+    def forget(self, id: str) -> None:
+        """Take tokens of this key for proven no longer."""
+        ...

@@ -11,7 +11,7 @@ from peregrine.ports.bus import Bus
 from peregrine.ports.clock import Clock
 from peregrine.ports.engine_view import EngineView, LockView
 from peregrine.ports.entropy import Entropy
-from peregrine.ports.identity import Asker, Grants
+from peregrine.ports.identity import Asker, Grants, KeyMint
 from peregrine.ports.records import RecordStore
 from peregrine.ports.store import Store
 
@@ -29,6 +29,7 @@ class Means:
     engine: EngineView
     check: Check
     lock: LockView | None = None
+    keys: KeyMint | None = None
     queue_size: int = 1000
     limits: Limits = field(default_factory=Limits)
 
