@@ -47,9 +47,9 @@ async def prepare_credentials(
 
     Raises:  BadConfiguration for a secret that is too short, unreadable or readable by others.
     """
-    rules = _rules(settings, signing_secret(settings, data_dir), keys)
+    rules = rules_of(settings, data_dir, keys)
     is_first = not data_dir.operator_token.exists()
-    if not is_first and await _holds(data_dir.read_secret(OPERATOR_TOKEN), rules, clock):
+    if not is_first and (await holds(data_dir.read_secret(OPERATOR_TOKEN), rules, clock) or 0) > RENEWED_BEFORE:
         return Credentials(rules, None, is_first=False)
     token = mint_operator_token(rules.secret, clock.now(), rules=rules)
     data_dir.replace(OPERATOR_TOKEN, token)
@@ -88,22 +88,24 @@ def mint_for(settings: Settings, request: TokenRequest) -> str:
     return sign(claims, secret, kid="" if settings.jwt_algorithm is Algorithm.HS256 else OPERATOR_KID)
 
 
-def _rules(settings: Settings, secret: bytes, keys: PublicKeys | None) -> JwtRules:
+def rules_of(settings: Settings, data_dir: DataDir, keys: PublicKeys | None = None) -> JwtRules:
+    """What a token must be; without *keys*, only tokens of our own key are judged."""
     return JwtRules(
-        algorithm=settings.jwt_algorithm,
-        secret=secret,
+        algorithm=settings.jwt_algorithm if keys is not None else Algorithm.HS256,
+        secret=signing_secret(settings, data_dir),
         key_set=keys.newest if keys is not None else None,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
     )
 
 
-async def _holds(token: str, rules: JwtRules, clock: Clock) -> bool:
+async def holds(token: str, rules: JwtRules, clock: Clock) -> Duration | None:
+    """How long *token* will be taken still; None if it is not taken now."""
     try:
         principal = await JwtProof(rules, clock).principal_of(token)
     except Unauthenticated:
-        return False
-    return principal.expires_at is not None and principal.expires_at > clock.now() + RENEWED_BEFORE
+        return None
+    return None if principal.expires_at is None else principal.expires_at - clock.now()
 
 
 class PublicKeys:

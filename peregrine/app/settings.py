@@ -296,6 +296,13 @@ def check_embedded(settings: Settings) -> None:
         )
 
 
+def child_environment() -> dict[str, str]:
+    """The environment for processes that run what users wrote: ours, without the secrets of the service."""
+    hidden = {str(field.alias) for field in Settings.model_fields.values() if _is_secret(field)}
+    hidden |= {name + _FILE for name in hidden}
+    return {name: text for name, text in os.environ.items() if name not in hidden and not name.startswith(TASK_SECRET)}
+
+
 def _fault(error: dict[str, Any], given: Mapping[str, str]) -> str:
     variable = str(error["loc"][0])
     field = next(f for f in Settings.model_fields.values() if f.alias == variable)

@@ -10,6 +10,10 @@ Flags: TypeAlias = Mapping[str, str]
 """Texts by variable name, as the environment would give them; they win over it."""
 
 
+class Undone(Exception):
+    """What was asked can't be done; the one line says why. The process exits with 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingLine:
     """One setting as it holds, a secret hidden, and where it came from."""
@@ -61,9 +65,9 @@ class House(Protocol):
         ...
 
     def backup(self, flags: Flags, target: str) -> str:
-        """Copy the store while it may be in use, check the copy, and give its path."""
+        """Copy the store while it may be in use, check the copy, and give its path. Raises Undone."""
         ...
 
     def doctor(self, flags: Flags) -> Sequence[Finding]:
-        """Look at the store without changing it."""
+        """Look at the store without changing it. Raises Undone when there is nothing to look at."""
         ...

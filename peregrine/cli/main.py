@@ -15,7 +15,7 @@ import click
 from peregrine.cli import local, render
 from peregrine.cli.client import Away, Refused
 from peregrine.cli.executions import executions
-from peregrine.cli.house import House
+from peregrine.cli.house import House, Undone
 from peregrine.cli.preview import preview_schedule
 from peregrine.cli.remote import Session, remote
 from peregrine.cli.tasks import tasks
@@ -83,7 +83,7 @@ def run(house: House, arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except (BadConfiguration, UnsafeStore) as error:
         return _failed(str(error), CONFIGURATION)
-    except (Away, Refused) as error:
+    except (Away, Refused, Undone) as error:
         return _failed(str(error), REFUSED)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing may be written at exit either.

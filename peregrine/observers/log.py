@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import singledispatchmethod
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeAlias
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -39,18 +39,21 @@ from peregrine.domain.moment import format_duration, format_moment
 from peregrine.observers.redact import redact, redact_text
 from peregrine.ports.clock import Clock
 
+Logger: TypeAlias = FilteringBoundLogger
+"""What lines are written with: ``logger.info("event_name", field=value)``."""
+
 BURST: Final = 20
 """Lines of one name in a second; further ones are only counted."""
 TOLD_EACH: Final = 5
 """Failures of one batch that get a line each; further ones share one."""
 ERROR_MAX: Final = 300
-QUIET: Final = ("uvicorn.access", "asyncio")
+QUIET: Final = ("asyncio", "casbin", "uvicorn.access")
 """Libraries whose lines below warning say nothing an operator needs."""
 
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
-def start_log(*, level: str, as_json: bool, stream: TextIO | None = None) -> FilteringBoundLogger:
+def start_log(*, level: str, as_json: bool, stream: TextIO | None = None) -> Logger:
     """The logger of the service; lines of every library go the same way, to *stream* (standard error)."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -71,7 +74,7 @@ def start_log(*, level: str, as_json: bool, stream: TextIO | None = None) -> Fil
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    logger: FilteringBoundLogger = structlog.wrap_logger(
+    logger: Logger = structlog.wrap_logger(
         logging.getLogger("peregrine"),
         wrapper_class=structlog.make_filtering_bound_logger(root.level),
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -123,7 +126,7 @@ class _Throttle:
 class LogObserver:
     """Writes a line for what the engine tells. At full speed it costs one debug check per batch."""
 
-    def __init__(self, logger: FilteringBoundLogger, clock: Clock, *, burst: int = BURST) -> None:
+    def __init__(self, logger: Logger, clock: Clock, *, burst: int = BURST) -> None:
         self._logger = logger
         self._throttle = _Throttle(clock, burst)
 

@@ -1,0 +1,237 @@
+"""Owns who gets what: the one place that knows every room; must not know signals, sockets or how a shutdown goes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from peregrine.api.app import ApiDeps, create_app
+from peregrine.app.credentials import Credentials, PublicKeys, prepare_credentials
+from peregrine.app.datadir import DataDir
+from peregrine.app.settings import Loaded, Settings, child_environment
+from peregrine.auth.grants import StoredGrants
+from peregrine.auth.jwt import JwtProof
+from peregrine.coordination.clock import SystemClock, SystemEntropy
+from peregrine.coordination.host import ProcHost, this_instance
+from peregrine.coordination.memory import MemoryBus
+from peregrine.domain.draft import Limits
+from peregrine.domain.errors import BadConfiguration
+from peregrine.domain.ids import WorkerId
+from peregrine.domain.permission import PUBLIC_PERMISSIONS
+from peregrine.engine.engine import Engine
+from peregrine.engine.needs import Needs
+from peregrine.engine.settings import EngineSettings
+from peregrine.executors.callables import FUNCTIONS
+from peregrine.executors.childprocess import StartFailed
+from peregrine.executors.command import CommandSettings
+from peregrine.executors.custom import CUSTOMS, CustomExecutor, command
+from peregrine.executors.egress import Egress
+from peregrine.executors.function import FunctionExecutor
+from peregrine.executors.http import HttpExecutor
+from peregrine.executors.isolation import ChildProcesses, IsolationSettings
+from peregrine.executors.registry import Executors
+from peregrine.executors.system import SystemExecutor
+from peregrine.modules.builtin.catalogue import builtin_tasks
+from peregrine.observers.log import Logger, LogObserver
+from peregrine.observers.metrics import CONTENT_TYPE, MetricsObserver
+from peregrine.observers.several import SeveralObservers
+from peregrine.ports.bus import Bus
+from peregrine.ports.clock import Clock
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.observer import Observer
+from peregrine.stores.sqlite.store import SqliteStore
+from peregrine.usecases.means import Means
+from peregrine.usecases.system_tasks import synchronise
+
+VERSION: Final = metadata.version("peregrine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What is open and wired, for whoever starts and stops it."""
+
+    app: Any
+    engine: Engine
+    store: SqliteStore
+    metrics: MetricsObserver
+    clock: Clock
+    credentials: Credentials
+    keys: PublicKeys | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What nearly everything stands on."""
+
+    settings: Settings
+    store: SqliteStore
+    clock: Clock
+    entropy: Entropy
+    bus: Bus
+
+
+@asynccontextmanager
+async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) -> AsyncIterator[Parts]:
+    """Every part, opened; the engine is not started. At the end they are closed, the store last.
+
+    Raises:  BadConfiguration and UnsafeStore.
+    """
+    settings = loaded.settings
+    for hint in _register(settings.functions):
+        log.warning("executors", hint=hint)
+    async with AsyncExitStack() as stack:
+        store = SqliteStore(data_dir.store)
+        stack.push_async_callback(store.close)
+        await store.open()
+        ground = Ground(
+            settings=settings,
+            store=store,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            bus=MemoryBus(),
+        )
+        keys = PublicKeys.of(settings)
+        if keys is not None:
+            await keys.start()
+        credentials = await prepare_credentials(settings, data_dir, ground.clock, keys)
+        executors = await _executors(loaded, ground, stack, port)
+        metrics = MetricsObserver()
+        engine = _engine(ground, executors, SeveralObservers([metrics, LogObserver(log, ground.clock)]))
+        metrics.engine = engine
+        app = _app(_means(ground, engine, executors), settings, credentials, metrics)
+        yield Parts(
+            app=app,
+            engine=engine,
+            store=store,
+            metrics=metrics,
+            clock=ground.clock,
+            credentials=credentials,
+            keys=keys,
+        )
+
+
+def _engine(ground: Ground, executors: Executors, observer: Observer) -> Engine:
+    settings, now = ground.settings, ground.clock.now()
+    id = WorkerId(ground.entropy.new_id())
+    return Engine(
+        Needs(
+            settings=engine_settings(settings),
+            instance=this_instance(id=id, version=VERSION, slots=settings.worker_count, now=now),
+            store=ground.store,
+            executor=executors,
+            clock=ground.clock,
+            entropy=ground.entropy,
+            bus=ground.bus,
+            host=ProcHost(),
+            observer=observer,
+        )
+    )
+
+
+def _means(ground: Ground, engine: Engine, executors: Executors) -> Means:
+    settings = ground.settings
+    public = PUBLIC_PERMISSIONS if settings.public_status else ()
+    return Means(
+        store=ground.store,
+        records=ground.store,
+        bus=ground.bus,
+        clock=ground.clock,
+        entropy=ground.entropy,
+        grants=StoredGrants(ground.store, ground.clock, public=public),
+        engine=engine,
+        check=executors.check,
+        queue_size=settings.queue_size,
+        limits=Limits(timeout_min=settings.timeout_min, misfire_grace=settings.misfire_grace),
+    )
+
+
+def _app(means: Means, settings: Settings, credentials: Credentials, metrics: MetricsObserver) -> Any:
+    return create_app(
+        ApiDeps(
+            means=means,
+            identity=JwtProof(credentials.rules, means.clock),
+            version=VERSION,
+            render_metrics=lambda: (metrics.render(), CONTENT_TYPE),
+            prefix=settings.api_prefix,
+            origins=settings.cors_origins,
+            metrics_public=settings.metrics_public,
+        )
+    )
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """The engine's part of the settings."""
+    return EngineSettings(
+        slots=settings.worker_count,
+        queue_size=settings.queue_size,
+        lease=settings.lease,
+        heartbeat=settings.heartbeat,
+        poll=settings.poll,
+        shutdown_grace=settings.shutdown_grace,
+        stale_after=settings.stale_timeout,
+        cleanup_interval=settings.cleanup_interval,
+        retention=settings.retention,
+    )
+
+
+async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, port: int) -> Executors:
+    settings, store, clock = ground.settings, ground.store, ground.clock
+    children = _children(settings)
+    stack.push_async_callback(children.close)
+    try:
+        await children.start()
+    except StartFailed as error:
+        raise BadConfiguration(f"SCHEDULER_FUNCTIONS: {error}") from None
+    if settings.commands:
+        CUSTOMS.add(command(children, CommandSettings(allow=settings.commands)))
+    egress = Egress(settings.egress_allow, deny=[f"0.0.0.0:{port}"])
+    http = HttpExecutor(egress, clock, version=VERSION, secrets=loaded.task_secrets)
+    stack.push_async_callback(http.close)
+    await http.open()
+    declared = builtin_tasks(store=store, records=ground.store, probes={"database": store.ping}, clock=clock)
+    await synchronise(store, clock, declared)
+    return Executors(
+        http=http,
+        function=FunctionExecutor(FUNCTIONS, children=children, clock=clock),
+        system=SystemExecutor(declared),
+        custom=CustomExecutor(CUSTOMS, clock=clock),
+    )
+
+
+def _children(settings: Settings) -> ChildProcesses:
+    is_wanted = bool(settings.functions or settings.commands)
+    return ChildProcesses(
+        IsolationSettings(
+            modules=settings.functions,
+            processes_max=settings.worker_count,
+            idle_min=1 if is_wanted else 0,
+            env=child_environment(),
+        )
+    )
+
+
+def _register(modules: Sequence[str]) -> list[str]:
+    """Import what registers functions and executors; a sentence for each installed package that could not.
+
+    The working directory is looked in first, as ``python -m`` does: that is where a person keeps their module.
+
+    Raises:  BadConfiguration for a module of the settings that can't be imported.
+    """
+    here = str(Path.cwd())
+    if modules and here not in sys.path:
+        sys.path.insert(0, here)
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except BadConfiguration as error:
+            raise BadConfiguration(f"SCHEDULER_FUNCTIONS: {name}: {error}") from None
+        except Exception as error:  # a stranger's module may raise anything; the one line says what
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise BadConfiguration(f"SCHEDULER_FUNCTIONS: {name} can't be imported: {reason}") from error
+    return CUSTOMS.load_entry_points()
