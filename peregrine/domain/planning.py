@@ -109,17 +109,20 @@ def _usual_plan(due: DueTask, trigger: Trigger, now: Moment, room: int) -> Plan 
 def _choose(due: DueTask, decided: _Decision, start: Moment, now: Moment) -> list[Moment]:
     """The moments in ``(start, now]`` to run, oldest first; all others are left out with a reason."""
     policy = due.task.policy
-    too_old = max(start, now - policy.catchup_window - 1)
+    # The window bounds what is caught up. What is in time is never too old, or a window of nothing would run nothing.
+    too_old = max(start, now - max(policy.catchup_window, policy.misfire_grace) - 1)
     decided.leave_out(start, too_old, Reason.TOO_OLD)
     in_time_after = max(too_old, now - policy.misfire_grace - 1)
-    late = _choose_late(due, decided, too_old, in_time_after)
-    in_time = decided.newest(in_time_after, now, policy.catchup_max)
-    if policy.overlap is Overlap.SKIP:
-        return _without_overlap(due, decided, late, in_time)
-    runs = late + in_time
-    for moment in runs[: -policy.catchup_max]:
-        decided.leave_out_one(moment, Reason.CATCHUP_MAX)
-    return runs[-policy.catchup_max :]
+    if due.active and policy.overlap is Overlap.SKIP:
+        return _choose_beside(due, decided, too_old, in_time_after, now)
+    runs = _choose_late(due, decided, too_old, in_time_after) + decided.newest(in_time_after, now, policy.catchup_max)
+    most, otherwise = policy.catchup_max, Reason.CATCHUP_MAX
+    if policy.overlap is Overlap.SKIP and policy.misfire is not Misfire.RUN_ALL:
+        # Several at once, since we were late: the newest runs in the place of all.
+        most, otherwise = 1, Reason.COALESCED
+    for moment in runs[:-most]:
+        decided.leave_out_one(moment, otherwise)
+    return runs[-most:]
 
 
 def _choose_late(due: DueTask, decided: _Decision, after: Moment, upto: Moment) -> list[Moment]:
@@ -134,29 +137,16 @@ def _choose_late(due: DueTask, decided: _Decision, after: Moment, upto: Moment) 
             return decided.newest(after, upto, 1, Reason.COALESCED)
 
 
-def _without_overlap(due: DueTask, decided: _Decision, late: list[Moment], in_time: list[Moment]) -> list[Moment]:
-    """What ``overlap = skip`` lets through: nothing while an execution is active, except a catch-up asked for by name.
+def _choose_beside(due: DueTask, decided: _Decision, after: Moment, in_time_after: Moment, now: Moment) -> list[Moment]:
+    """What ``overlap = skip`` lets through while an execution is active: a catch-up asked for by name, nothing else.
 
-    Free, and several moments due at once (we were late): the newest runs in the place of all, unless ``run_all``
-    wants each; those run one after another, since a claim waits for the one before.
+    Those caught up run one after another, since a claim waits for the one before.
     """
-    policy = due.task.policy
-    if policy.misfire is Misfire.RUN_ALL:
-        runs = late if due.active else late + in_time
-        refused = in_time if due.active else []
-        for moment in runs[: -policy.catchup_max]:
-            decided.leave_out_one(moment, Reason.CATCHUP_MAX)
-        runs = runs[-policy.catchup_max :]
-    else:
-        every = late + in_time
-        runs = [] if due.active else every[-1:]
-        refused = every if due.active else []
-        if not due.active:
-            for moment in every[:-1]:
-                decided.leave_out_one(moment, Reason.COALESCED)
-    for moment in refused:
-        decided.leave_out_one(moment, Reason.OVERLAP)
-    return runs
+    if due.task.policy.misfire is Misfire.RUN_ONCE:
+        decided.leave_out(after, now, Reason.OVERLAP)
+        return []
+    decided.leave_out(in_time_after, now, Reason.OVERLAP)
+    return _choose_late(due, decided, after, in_time_after)
 
 
 class _Decision:
