@@ -50,17 +50,20 @@ class Inflater:
 
     def __init__(self, encoding: str) -> None:
         self._gzip = encoding == "gzip"
-        self._inflate = zlib.decompressobj(31 if self._gzip else 15)
-        self._fresh = True
+        self._start = b""
+        self._inflate = zlib.decompressobj(31)
+        self._has_begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The pieces that *data* inflates to.
 
         Raises:  BadEncoding.
         """
+        if not self._has_begun:
+            data = self._begin(data)
         while data:
             try:
-                piece = self._piece(data)
+                piece = self._inflate.decompress(data, PIECE)
             except zlib.error as error:
                 raise BadEncoding("the body does not inflate: it is damaged or not compressed as it says") from error
             if piece:
@@ -69,16 +72,18 @@ class Inflater:
             if self._inflate.eof:
                 data = self._next_member(self._inflate.unused_data)
 
-    def _piece(self, data: bytes) -> bytes:
-        fresh, self._fresh = self._fresh, False
-        try:
-            return self._inflate.decompress(data, PIECE)
-        except zlib.error:
-            if self._gzip or not fresh:
-                raise
+    def _begin(self, data: bytes) -> bytes:
+        """What may be inflated of *data*: nothing before the two bytes are here that tell the format."""
+        self._start += data
+        if len(self._start) < 2:
+            return b""
+        self._has_begun = True
+        start, self._start = self._start, self._start[:2]
+        if not self._gzip:
             # "deflate" is zlib by the book, but some send it bare.
-            self._inflate = zlib.decompressobj(-15)
-            return self._inflate.decompress(data, PIECE)
+            has_header = start[0] & 0x0F == 8 and int.from_bytes(start[:2], "big") % 31 == 0
+            self._inflate = zlib.decompressobj(15 if has_header else -15)
+        return start
 
     def _next_member(self, rest: bytes) -> bytes:
         """gzip files may be strung together; anything else after the end is padding and dropped."""
@@ -90,7 +95,7 @@ class Inflater:
     @property
     def is_complete(self) -> bool:
         """Whether the stream came to its own end (or never began: an empty body is fine)."""
-        return self._fresh or self._inflate.eof
+        return not self._start or self._inflate.eof
 
 
 class Body:
