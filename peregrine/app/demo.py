@@ -19,12 +19,13 @@ from peregrine.app.datadir import OPERATOR_TOKEN
 from peregrine.app.greeting import program, say
 from peregrine.app.listen import listen
 from peregrine.app.serve import Started, serve
-from peregrine.app.settings import load
+from peregrine.app.settings import check_embedded, load
 from peregrine.cli.client import Away, Client, Document, Refused
 from peregrine.domain.errors import BadConfiguration
 
 DATA_DIR: Final = "data-demo"
-PORT: Final = 8000
+PORT: Final = "8000"
+PORT_MAX: Final = 65_535
 LINE_SECONDS: Final = 1.0
 QUIET_LINE_SECONDS: Final = 5.0
 """Between two lines where they can't be written over each other."""
@@ -46,20 +47,19 @@ def demo(flags: Mapping[str, str]) -> int:
         "SCHEDULER_SHUTDOWN_GRACE": "1s",
         "LOG_LEVEL": "warning",
     }
-    return serve(load(settings), beside=Demonstration().run)
+    loaded = load(settings)
+    check_embedded(loaded.settings)
+    return serve(loaded, beside=Demonstration().run)
 
 
 def _free_port(asked: str | None) -> int:
-    """The port that was asked for, else the usual one, else any that is free."""
-    if asked is not None:
-        try:
-            return int(asked)
-        except ValueError:
-            raise BadConfiguration(f"PORT={asked!r}: write a whole number from 0 to 65535") from None
-    for port in (PORT, 0):
-        with contextlib.suppress(BadConfiguration), contextlib.closing(listen("127.0.0.1", port)) as listener:
+    """The port that was asked for, else the usual one, else any that is free. Tasks must know it before it is taken."""
+    for port in [asked] if asked is not None else [PORT, "0"]:
+        if not port.isdecimal() or int(port) > PORT_MAX:
+            break
+        with contextlib.suppress(BadConfiguration), contextlib.closing(listen("127.0.0.1", int(port))) as listener:
             return int(listener.getsockname()[1])
-    return 0
+    raise BadConfiguration(f"PORT={asked}: can't be listened on; leave it out to take any free one")
 
 
 def tasks_of(url: str) -> list[Document]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from peregrine.app.datadir import DataDir
 from peregrine.app.greeting import greet
 from peregrine.app.listen import is_loopback, listen, raise_file_limit, url_of
 from peregrine.app.patience import IDLE_SECONDS, patient
-from peregrine.app.settings import Loaded, LogFormat, Settings, check_embedded
+from peregrine.app.settings import Loaded, LogFormat, Settings
 from peregrine.domain.errors import PeregrineError
 from peregrine.observers.log import start_log
 
@@ -31,6 +32,8 @@ CLOSE_SECONDS: Final = 5
 """How long open requests may take once the engine has stopped."""
 LOOK_SECONDS: Final = 5.0
 """How often the whole store's counts are taken for the metrics page."""
+LOG_BYTES_MAX: Final = 64 * 2**20
+"""From this size on the store's write-ahead log is worth a warning (guarantees, SQLite settings)."""
 CRASHED: Final = 1
 
 
@@ -52,7 +55,6 @@ def serve(loaded: Loaded, *, beside: Beside | None = None) -> int:
     Raises:  BadConfiguration and UnsafeStore before anything was promised to anybody.
     """
     settings = loaded.settings
-    check_embedded(settings)
     os.umask(0o077)
     raise_file_limit()
     with contextlib.closing(listen(settings.host, settings.port)) as listener:
@@ -102,6 +104,9 @@ class _Life:
         self._warn(self._data_dir.prepare())
         port = self._listener.getsockname()[1]
         async with built(self._loaded, self._data_dir, port=port, log=self._log) as parts:
+            # What is loaded now stays; a full collection need not look at it again while requests wait.
+            gc.collect()
+            gc.freeze()
             return await self._run(parts, stop, beside)
 
     async def _run(self, parts: Parts, stop: _Stop, beside: Beside | None) -> int:
@@ -111,11 +116,11 @@ class _Life:
         url = url_of(self._listener) + self._settings.api_prefix
         self._tell_start(url)
         greet(url, self._data_dir, parts.credentials, first_steps=beside is None)
-        helpers = [asyncio.create_task(self._look(parts), name="look")]
+        helpers = [asyncio.create_task(self._look(parts)), asyncio.create_task(self._maintain(parts))]
         if parts.keys is not None:
-            helpers.append(asyncio.create_task(parts.keys.keep(), name="keys"))
+            helpers.append(asyncio.create_task(parts.keys.keep()))
         if beside is not None:
-            helpers.append(asyncio.create_task(beside(Started(url, parts, self._data_dir)), name="beside"))
+            helpers.append(asyncio.create_task(beside(Started(url, parts, self._data_dir))))
         asked = asyncio.create_task(stop.asked.wait())
         await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
         crashed = serving.done()
@@ -145,10 +150,27 @@ class _Life:
         parts.engine.interrupt()
 
     async def _look(self, parts: Parts) -> None:
+        """Take the numbers of the whole store now and then, and say when its log grows beyond reason."""
+        is_large = False
         while True:
             with contextlib.suppress(PeregrineError):
                 parts.metrics.note(await parts.store.statistics(parts.clock.now()))
+                facts = await parts.store.facts()
+                log_bytes = int(facts["wal_bytes"])
+                parts.metrics.note_store(file_bytes=int(facts["file_bytes"]), log_bytes=log_bytes)
+                if log_bytes > LOG_BYTES_MAX and not is_large:
+                    self._log.warning("store_log_large", bytes=log_bytes, hint="somebody reads without end")
+                is_large = log_bytes > LOG_BYTES_MAX
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _maintain(self, parts: Parts) -> None:
+        """Let the store tidy itself up, as often as retention runs."""
+        while True:
+            await asyncio.sleep(self._settings.cleanup_interval / 1000)
+            try:
+                await parts.store.maintain()
+            except PeregrineError as error:
+                self._log.warning("store_not_maintained", error=str(error))
 
     def _http(self, parts: Parts) -> uvicorn.Config:
         return uvicorn.Config(

@@ -75,6 +75,8 @@ class MetricsObserver:
         self._queue = self._gauge("queue", "Executions that wait, in the whole store.")
         self._tasks = self._gauge("tasks", "Tasks in the store.")
         self._enabled = self._gauge("tasks_enabled", "Tasks that are enabled.")
+        self._store_bytes = self._gauge("store_bytes", "Size of the store's file.")
+        self._store_log_bytes = self._gauge("store_log_bytes", "Size of the store's write-ahead log.")
 
     def _flow(self) -> None:
         self._lateness = self._histogram(
@@ -209,6 +211,11 @@ class MetricsObserver:
         self._queue.set(statistics.queued)
         self._tasks.set(statistics.total_tasks)
         self._enabled.set(statistics.enabled_tasks)
+
+    def note_store(self, *, file_bytes: int, log_bytes: int) -> None:
+        """Take the store's sizes, as of the last look."""
+        self._store_bytes.set(file_bytes)
+        self._store_log_bytes.set(log_bytes)
 
     def render(self) -> bytes:
         """The page, in the Prometheus text format."""
