@@ -6,9 +6,9 @@
 
 -- ── definitions ─────────────────────────────────────────────────────────────────────────────────
 
--- name: number_task
--- The number of a task's id, which it keeps for ever: made now if it has none.
-INSERT INTO task_ids (id) VALUES (?1) ON CONFLICT (id) DO UPDATE SET id = id RETURNING no;
+-- name: add_task_number
+-- The number of a task's id, which it keeps for ever, made now.
+INSERT INTO task_ids (id) VALUES (?1) RETURNING no;
 
 -- name: task_number
 -- The number of a task's id.
@@ -222,12 +222,16 @@ WHERE e.state = 0 AND e.rank <= ?1 AND e.available_at <= ?1
 ORDER BY e.rank, e.available_at, e.seq;
 
 -- name: start
--- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now; what a claim holds comes back in no order.
+-- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now.
 UPDATE executions SET state = 1, attempt = attempt + 1, epoch = epoch + 1, worker_no = ?2, claim_mark = ?3,
     started_at = ?4, listed_at = ?4
-WHERE seq IN carray(?1)
-RETURNING seq, id, epoch, attempt, cause, priority, scheduled_for, queued_at, available_at, started_at, parameters,
-    failures, losses, beat;
+WHERE seq IN carray(?1);
+
+-- name: claims
+-- What the claims of running executions hold, by number. (Asked for after `start`: RETURNING costs a table in between.)
+SELECT e.id, e.epoch, e.attempt, e.cause, e.priority, e.scheduled_for, e.queued_at, e.available_at, e.started_at,
+    e.parameters, e.failures, e.losses, e.beat, e.seq
+FROM carray(?1) c CROSS JOIN executions e ON e.seq = c.value;
 
 -- name: next_available_at
 -- When the first of those that wait for their moment gets there; ?2 is the lowest rank that such a one can have.
@@ -237,9 +241,9 @@ WHERE state = 0 AND available_at > ?1 AND rank > ?2 AND rank <= (
     SELECT available_at FROM executions INDEXED BY executions_waiting
     WHERE state = 0 AND available_at > ?1 AND rank > ?2 ORDER BY rank LIMIT 1);
 
--- name: number_worker
--- The number of a worker's id: made now if it has none.
-INSERT INTO worker_ids (id) VALUES (?1) ON CONFLICT (id) DO UPDATE SET id = id RETURNING no;
+-- name: add_worker_number
+-- The number of a worker's id, made now.
+INSERT INTO worker_ids (id) VALUES (?1) RETURNING no;
 
 -- name: worker_number
 -- The number of a worker's id.
@@ -247,8 +251,8 @@ SELECT no FROM worker_ids WHERE id = ?1;
 
 -- name: claimed_by
 -- The running executions that one claim request got, of tasks that are still there.
-SELECT p.stamp, w.id, e.seq, e.id, e.epoch, e.attempt, e.cause, e.priority, e.scheduled_for, e.queued_at,
-    e.available_at, e.started_at, e.parameters, e.failures, e.losses, e.beat
+SELECT e.id, e.epoch, e.attempt, e.cause, e.priority, e.scheduled_for, e.queued_at, e.available_at, e.started_at,
+    e.parameters, e.failures, e.losses, e.beat, p.stamp, w.id
 FROM executions e INDEXED BY executions_active
 JOIN task_progress p ON p.no = e.task_no JOIN worker_ids w ON w.no = e.worker_no
 WHERE e.state < 2 AND e.state = 1 AND e.claim_mark = ?1 ORDER BY e.rank, e.available_at, e.seq;
@@ -270,8 +274,7 @@ FROM carray(?1) c CROSS JOIN executions e ON e.id = c.value LEFT JOIN worker_ids
 
 -- name: end_execution
 -- The last attempt of an execution has ended.
-UPDATE executions SET state = ?2, available_at = ?3, failures = ?4, losses = ?5, completed_at = ?6, outcome = ?7,
-    attempt_outcome = ?8
+UPDATE executions SET state = ?2, failures = ?3, losses = ?4, completed_at = ?5, outcome = ?6, attempt_outcome = ?7
 WHERE seq = ?1;
 
 -- name: queue_again
@@ -371,9 +374,12 @@ DELETE FROM instances WHERE id = ?1;
 SELECT no, stamp FROM task_progress WHERE cursor > ?1;
 
 -- name: old_executions
--- The oldest that ended before a moment.
-SELECT seq, completed_at, state, started_at FROM executions INDEXED BY executions_ended
-WHERE completed_at < ?1 ORDER BY completed_at, id LIMIT ?2;
+-- The oldest that ended before a moment, those that ended first among the ?3 that started first. (What ended before it
+-- also started before it, so one index serves lists and retention, and nothing old is passed over for ever.)
+SELECT seq, completed_at, state, started_at FROM (
+    SELECT seq, completed_at, state, started_at, id FROM executions INDEXED BY executions_listed
+    WHERE listed_at < ?1 AND completed_at < ?1 ORDER BY listed_at LIMIT ?3)
+ORDER BY completed_at, id LIMIT ?2;
 
 -- name: drop_results
 -- What these executions left behind.

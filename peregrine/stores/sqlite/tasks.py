@@ -51,7 +51,7 @@ def create_tasks(db: apsw.Connection, tasks: Sequence[Task]) -> None:
         if db.execute(SQL["task_id_exists"], (task.id,)).fetchone():
             raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
         _refuse_taken_name(db, task)
-        no = work.number_of(db, "number_task", task.id)
+        no = work.number_of(db, "task", task.id)
         cursor = task.updated_at
         _write_definition(db, no, task)
         stamp = _stamp(db, task)

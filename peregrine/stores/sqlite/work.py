@@ -7,7 +7,6 @@ between: all of it happens inside ``BEGIN IMMEDIATE``, also when other processes
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -51,6 +50,9 @@ Item = TypeVar("Item")
 
 _HIGHEST: Final = max(Priority)
 
+PURGE_REACH: Final = 4
+"""Among so many times the number wanted, those that started first, retention looks for those that ended first."""
+
 
 # ── shared steps ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -77,9 +79,10 @@ def by_texts(db: apsw.Connection, query: str, texts: Sequence[str]) -> list[Row]
     return list(db.execute(SQL[query], (apsw.carray(texts),))) if texts else []
 
 
-def number_of(db: apsw.Connection, query: str, id: str) -> int:
-    """The number of an id in ``task_ids`` or ``worker_ids``, made if it has none; *query* says of which."""
-    return number(db, SQL[query], (id,))
+def number_of(db: apsw.Connection, of: str, id: str) -> int:
+    """The number of the id of a ``task`` or ``worker``, made if it has none."""
+    found = db.execute(SQL[f"{of}_number"], (id,)).fetchone()
+    return number(db, SQL[f"add_{of}_number"], (id,)) if found is None else found[0]
 
 
 def tasks_of(db: apsw.Connection, definitions: Definitions, stamps: Sequence[int]) -> dict[int, Task]:
@@ -202,12 +205,14 @@ def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) 
     chosen = _choose(db, request.now, request.limit)
     claims: list[Claimed] = []
     if chosen:
-        worker_no = number_of(db, "number_worker", request.worker_id)
-        values = (apsw.carray(integers(chosen)), worker_no, rows.claim_mark(request.claim_id), request.now)
-        started = {row[0]: row for row in db.execute(SQL["start"], values)}
+        seqs = integers(chosen)
+        worker_no = number_of(db, "worker", request.worker_id)
+        mark = rows.claim_mark(request.claim_id)
+        db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
         _count_queued(db, -len(chosen))
         tasks = tasks_of(db, definitions, list(chosen.values()))
-        claims = [rows.claim(started[seq], tasks[stamp], request.worker_id) for seq, stamp in chosen.items()]
+        started = db.execute(SQL["claims"], (apsw.carray(seqs),))
+        claims = [rows.claim(row, tasks[chosen[row[13]]], request.worker_id) for row in started]
     lowest = rank(_HIGHEST, request.now)
     row = db.execute(SQL["next_available_at"], (request.now, lowest)).fetchone()
     return ClaimBatch(claims, None if row is None else row[0])
@@ -234,8 +239,8 @@ def _choose(db: apsw.Connection, now: Moment, limit: int) -> dict[int, int]:
 
 def claimed_by(db: apsw.Connection, definitions: Definitions, claim_id: str) -> Sequence[Claimed]:
     found = list(db.execute(SQL["claimed_by"], (rows.claim_mark(claim_id),)))
-    tasks = tasks_of(db, definitions, [row[0] for row in found])
-    return [rows.claim(row[2:], tasks[row[0]], WorkerId(row[1])) for row in found]
+    tasks = tasks_of(db, definitions, [row[13] for row in found])
+    return [rows.claim(row, tasks[row[13]], WorkerId(row[14])) for row in found]
 
 
 def renew(db: apsw.Connection, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
@@ -300,7 +305,7 @@ def _settle_late(db: apsw.Connection, settlement: Settlement, seq: int) -> Settl
     if late is not None and late is not AttemptOutcome.LOST:
         for attempt in attempts:
             if attempt.epoch == settlement.epoch and attempt.outcome is AttemptOutcome.LOST:
-                worker_no = number_of(db, "number_worker", attempt.worker_id)
+                worker_no = number_of(db, "worker", attempt.worker_id)
                 db.execute(SQL["add_attempt"], rows.attempt_row(seq, attempt.noting_late(late), worker_no))
                 db.execute(SQL["forget_attempt_outcome"], (seq,))
     return SettleVerdict.STALE
@@ -327,9 +332,9 @@ class _SettleBatch:
         result = rows.result_row(seq, written, first=attempt == 1)
         if result is not None:
             self._results.append(result)
-        available_at = available_at if written.available_at is None else written.available_at
         outcome = rows.OUTCOME_NUMBERS[written.outcome]
         if written.state is State.QUEUED:
+            available_at = available_at if written.available_at is None else written.available_at
             place = rank(Priority(priority), available_at)
             self._again.append((seq, available_at, place, written.failures, written.losses, outcome))
         else:
@@ -338,7 +343,6 @@ class _SettleBatch:
                 (
                     seq,
                     rows.STATE_NUMBERS[written.state],
-                    available_at,
                     written.failures,
                     written.losses,
                     ended_at,
@@ -360,7 +364,7 @@ class _SettleBatch:
         if self._results:
             db.executemany(SQL["put_result"], self._results)
         if self._attempts:
-            numbers = {id: number_of(db, "number_worker", id) for id in {a.worker_id for _, a in self._attempts}}
+            numbers = {id: number_of(db, "worker", id) for id in {a.worker_id for _, a in self._attempts}}
             found = [rows.attempt_row(seq, a, numbers[a.worker_id]) for seq, a in self._attempts]
             db.executemany(SQL["add_attempt"], found)
         self._tallies.write()
@@ -409,18 +413,20 @@ class _Days:
     """Gathers what ended executions add to their days, or take from them."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[Moment, int]] = Counter()
+        self._days: dict[Moment, list[int]] = {}
 
     def add(self, ended_at: Moment, runtime: int | None, sign: int, *, succeeded: bool) -> None:
         day = day_start(ended_at)
-        self._counts[day, 0 if succeeded else 1] += sign
+        counts = self._days.get(day)
+        if counts is None:
+            counts = self._days[day] = [0, 0, 0, 0]
+        counts[0 if succeeded else 1] += sign
         if runtime is not None:
-            self._counts[day, 2] += sign
-            self._counts[day, 3] += sign * runtime
+            counts[2] += sign
+            counts[3] += sign * runtime
 
     def write(self, db: apsw.Connection) -> None:
-        days = {day for day, _ in self._counts}
-        db.executemany(SQL["count_day"], [(day, *(self._counts[day, column] for column in range(4))) for day in days])
+        db.executemany(SQL["count_day"], [(day, *counts) for day, counts in self._days.items()])
 
 
 def executions_of(db: apsw.Connection, seqs: Sequence[int]) -> dict[int, Execution]:
@@ -501,7 +507,7 @@ def reanchor(db: apsw.Connection, definitions: Definitions, beyond: Moment, now:
 def purge(db: apsw.Connection, before: Moment, limit: int) -> tuple[int, int]:
     days = _Days()
     seqs: list[int] = []
-    for seq, completed_at, state, started_at in db.execute(SQL["old_executions"], (before, limit)):
+    for seq, completed_at, state, started_at in db.execute(SQL["old_executions"], (before, limit, limit * PURGE_REACH)):
         runtime = None if started_at is None else max(0, completed_at - started_at)
         days.add(completed_at, runtime, -1, succeeded=state == rows.COMPLETED)
         seqs.append(seq)

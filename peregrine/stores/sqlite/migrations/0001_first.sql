@@ -110,8 +110,6 @@ CREATE INDEX executions_active ON executions (state, task_no) WHERE state < 2;
 -- Entered when an execution starts and not touched when it ends.
 CREATE INDEX executions_listed ON executions (listed_at) WHERE listed_at IS NOT NULL;
 CREATE INDEX executions_listed_by_task ON executions (task_no, listed_at) WHERE listed_at IS NOT NULL;
--- Retention takes those that ended first.
-CREATE INDEX executions_ended ON executions (completed_at) WHERE completed_at IS NOT NULL;
 -- The few that are not of the common kind, for the filters that look for them.
 CREATE INDEX executions_unsuccessful ON executions (listed_at) WHERE state > 2;
 CREATE INDEX executions_asked_for ON executions (cause, listed_at) WHERE cause <> 0;
