@@ -20,20 +20,27 @@ from peregrine.api.docs import add_docs
 from peregrine.api.measure import resident_bytes
 from peregrine.api.openapi import described, documenting
 from peregrine.api.operation import Demand, Needs, Operation
+from peregrine.api.patience import Buckets, Rate
 from peregrine.api.problems import answer_bug, answer_framework, answer_refusal
-from peregrine.api.routes import executions, tasks
+from peregrine.api.remembering import once
+from peregrine.api.routes import bundles, executions, rights, tasks
 from peregrine.api.routes.status import Reporting, status_routes
 from peregrine.api.shell import Shell
-from peregrine.domain.errors import PeregrineError
+from peregrine.domain.errors import Forbidden, PeregrineError, Protected
 from peregrine.domain.permission import Permission
 from peregrine.ports.identity import Identity
 from peregrine.usecases.access import require
+from peregrine.usecases.audit import note
 from peregrine.usecases.means import Means
 from peregrine.usecases.status import StatusBoard
 from peregrine.wire.problem import Refusal
 
 _OPEN: Final = frozenset({"/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui-bundle.js",
                           "/docs/swagger-ui.css", "/docs/favicon-32x32.png"})  # fmt: skip
+FAILURES: Final = Rate(burst=1000, per_second=20.0)
+"""Credentials that prove nothing, by address: guessing is hopeless anyway, but it should not be free."""
+REFUSALS: Final = Rate(burst=50, per_second=1.0)
+"""Refused attempts that the trail tells of, by person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,8 @@ class ApiDeps:
     metrics_public: bool = True
     memory: Callable[[], int] = resident_bytes
     mounts: Mapping[str, ASGIApp] = field(default_factory=dict)
+    rate: Rate | None = None
+    """How often one caller may ask; None: as often as they like."""
 
 
 def create_app(deps: ApiDeps) -> ASGIApp:
@@ -68,6 +77,8 @@ def build(deps: ApiDeps) -> tuple[FastAPI, Sequence[Operation]]:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Traces and numbers are made by the observers; the framework's own would say them twice.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     desk = Desk(
         means=deps.means,
@@ -75,6 +86,9 @@ def build(deps: ApiDeps) -> tuple[FastAPI, Sequence[Operation]]:
         origins=frozenset(deps.origins),
         metrics_public=deps.metrics_public,
         prefix=deps.prefix,
+        failures=Buckets(FAILURES, deps.means.clock.monotonic),
+        refusals=Buckets(REFUSALS, deps.means.clock.monotonic),
+        requests=None if deps.rate is None else Buckets(deps.rate, deps.means.clock.monotonic),
     )
     operations = operations_of(deps)
     mount(app, desk, operations)
@@ -96,7 +110,7 @@ def operations_of(deps: ApiDeps) -> Sequence[Operation]:
     reporting = Reporting(
         board=StatusBoard(deps.means, deps.memory), version=deps.version, render_metrics=deps.render_metrics
     )
-    groups = (status_routes(reporting), tasks.routes, executions.routes)
+    groups = (status_routes(reporting), tasks.routes, executions.routes, bundles.routes, rights.routes)
     every = [operation for group in groups for operation in group.operations]
     return sorted(every, key=lambda operation: operation.paths[0].count("{"))
 
@@ -143,12 +157,28 @@ def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[
         if operation.needs is Demand.NOTHING:
             return await operation.endpoint(Call(desk, request, NOBODY_ASKS))
         asker = await asker_of(request, desk)
-        demanded = None if operation.own_access else _permission(operation.needs, desk)
-        if demanded is not None:
-            await require(desk.means.grants, asker, demanded)
-        return await operation.endpoint(Call(desk, request, asker))
+        call = Call(desk, request, asker)
+        try:
+            demanded = None if operation.own_access else _permission(operation.needs, desk)
+            if demanded is not None:
+                await require(desk.means.grants, asker, demanded)
+            key = call.idempotency_key if operation.method == "POST" and operation.remembered else None
+            if key is None:
+                return await operation.endpoint(call)
+            call.refuse_strangers()
+            return await once(call, key, lambda: operation.endpoint(call))
+        except (Forbidden, Protected) as error:
+            await _note_refusal(desk, call, operation, error)
+            raise
 
     return serve
+
+
+async def _note_refusal(desk: Desk, call: Call, operation: Operation, error: Forbidden | Protected) -> None:
+    """Tell the trail who tried what; not more often than it can bear."""
+    if operation.method != "GET" and call.asker.principal.is_known and not desk.refusals.take(call.asker.id):
+        target = str(next(iter(call.request.path_params.values()), ""))[:128]
+        await note(desk.means, call.asker, operation.name, target, verdict=error.code)
 
 
 def _permission(needs: Needs, desk: Desk) -> Permission | None:

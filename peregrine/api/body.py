@@ -6,6 +6,7 @@ framework itself never sees a body. Must not know any shape.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -47,7 +48,8 @@ class RequestBody:
             return None
         kind = self._media_type()
         if kind in others:
-            return others[kind](raw)
+            # Not JSON, so it may take long: the loop has more to do than to wait for it.
+            return await asyncio.to_thread(others[kind], raw)
         if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
             return read_json(raw)
         raise Refusal("unsupported_media_type", "Send the body as application/json.")

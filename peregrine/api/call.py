@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from peregrine.api.body import STATE, RequestBody
 from peregrine.api.identity import principal_of
-from peregrine.domain.errors import Invalid, NotFound
+from peregrine.api.patience import Buckets
+from peregrine.domain.errors import Fault, Invalid, NotFound, Unauthenticated
 from peregrine.domain.ids import ExecutionId, TaskId, is_id
 from peregrine.domain.payload import JsonValue
 from peregrine.ports import identity
@@ -26,10 +27,12 @@ from peregrine.ports.identity import Asker, Identity
 from peregrine.usecases.means import Means
 from peregrine.usecases.tasks import ALWAYS, Unless
 from peregrine.wire.envelope import encode
+from peregrine.wire.problem import Problem, Refusal, problem_of
 from peregrine.wire.queries import Question, read_query
 
 JSON: Final = "application/json"
 REQUEST_ID: Final = "peregrine.request_id"
+ANSWERED_BUG: Final = "peregrine.answered_bug"
 _KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 
@@ -42,6 +45,9 @@ class Desk:
     origins: Collection[str] = ()
     metrics_public: bool = True
     prefix: str = ""
+    failures: Buckets
+    refusals: Buckets
+    requests: Buckets | None = None
 
 
 class Call:
@@ -62,14 +68,15 @@ class Call:
     @property
     def task_id(self) -> TaskId:
         """The task that the path names. Raises NotFound for what can't be an id."""
-        return TaskId(self._id("id", "task"))
+        return TaskId(self.path_id("id", "task"))
 
     @property
     def execution_id(self) -> ExecutionId:
         """The execution that the path names. Raises NotFound for what can't be an id."""
-        return ExecutionId(self._id("exec_id", "execution"))
+        return ExecutionId(self.path_id("exec_id", "execution"))
 
-    def _id(self, name: str, what: str) -> str:
+    def path_id(self, name: str, what: str) -> str:
+        """The id in the path under *name*. Raises NotFound for what can't be an id of a *what*."""
         text = str(self.request.path_params[name])
         if not is_id(text):
             raise NotFound(what, text[:80])
@@ -103,7 +110,16 @@ class Call:
         if key is None:
             return None
         digest = hashlib.blake2b(f"{self.asker.id}\0{key}".encode(), digest_size=16).digest()
-        return TaskId(str(uuid.UUID(bytes=digest, version=8)))
+        return TaskId(str(uuid.UUID(bytes=digest, version=5)))
+
+    def refuse_strangers(self) -> None:
+        """Raises Unauthenticated without credentials: for routes whose permission the body decides."""
+        if not self.asker.principal.is_known:
+            raise Unauthenticated("no credentials")
+
+    def problem_of_faults(self, faults: Sequence[Fault]) -> Problem:
+        """The problem document of a request with *faults*."""
+        return problem_of(Invalid(faults), instance=self.request.url.path, request_id=self.asker.request.request_id)
 
     def unless(self) -> Unless:
         """The condition that ``If-Match`` puts on a change; a weak or foreign tag matches nothing."""
@@ -123,16 +139,28 @@ NOBODY_ASKS: Final = Asker(principal=identity.NOBODY)
 
 async def asker_of(request: Request, desk: Desk) -> Asker:
     """Who asks, and from where."""
-    principal = await principal_of(request, desk.identity, desk.origins)
-    client = request.client
+    address = request.client.host if request.client else ""
+    try:
+        principal = await principal_of(request, desk.identity, desk.origins)
+    except Unauthenticated:
+        _refuse_often(desk.failures, address)
+        raise
+    if desk.requests is not None:
+        _refuse_often(desk.requests, principal.id if principal.is_known else address)
     return Asker(
         principal=principal,
         request=identity.Request(
             route=f"{request.method} {request.url.path}",
-            address=client.host if client else "",
+            address=address,
             request_id=str(request.scope["state"].get(REQUEST_ID, "")),
         ),
     )
+
+
+def _refuse_often(buckets: Buckets, caller: str) -> None:
+    """Raises Refusal when *caller* has used up what there was."""
+    if seconds := buckets.take(caller):
+        raise Refusal("too_many_requests", "Wait a little.", headers={"Retry-After": str(seconds)})
 
 
 def answer(shape: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -29,7 +29,8 @@ _REASONS: Final = {
     429: "Too many requests.",
     503: "The queue is full, or the store is away; see `Retry-After`.",
 }
-_IDS: Final = {"id": "The task.", "exec_id": "The execution.", "policy_id": "The policy.", "key_id": "The key."}
+_IDS: Final = {"id": "The task.", "exec_id": "The execution.", "policy_id": "The policy.",
+        "membership_id": "The membership.", "key_id": "The key."}  # fmt: skip
 
 
 def described(operation: Operation) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _headers(operation: Operation) -> list[dict[str, Any]]:
     found = []
     if operation.conditional:
         found.append(("If-Match", "Change only this version of the task (its `ETag`)."))
-    if operation.method == "POST":
+    if operation.method == "POST" and operation.remembered:
         found.append(("Idempotency-Key", "Sent again, the same key gives the first answer again."))
     return [{"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
             for name, text in found]  # fmt: skip

@@ -57,6 +57,8 @@ class Operation:
     """Heeds ``If-Match``."""
     own_prefix: bool = True
     """Stands behind ``API_PREFIX``."""
+    remembered: bool = True
+    """A repeated ``Idempotency-Key`` gives the first answer again; not where that holds a secret."""
     own_access: bool = False
     """The use case alone demands ``needs``: it has an answer for when grants can't be read."""
 

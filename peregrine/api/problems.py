@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from peregrine.api.call import REQUEST_ID
+from peregrine.api.call import ANSWERED_BUG, REQUEST_ID
 from peregrine.domain.errors import PeregrineError
 from peregrine.wire.envelope import encode
 from peregrine.wire.problem import MEDIA_TYPE, Refusal, headers_of, problem_of
@@ -55,6 +55,7 @@ async def answer_framework(request: Request, error: Exception) -> Response:
 
 async def answer_bug(request: Request, error: Exception) -> Response:
     """What nobody foresaw: the log has it all, the answer nothing of it."""
+    request.scope["state"][ANSWERED_BUG] = True
     _log.error("request_crashed", exc_info=error, extra={"path": request.url.path, "method": request.method})
     return problem_answer(request.scope, Refusal("internal", "Something went wrong here; the log knows more."))
 

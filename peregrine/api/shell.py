@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peregrine.api.call import REQUEST_ID
+from peregrine.api.call import ANSWERED_BUG, REQUEST_ID
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 PROTECTION: Final[Mapping[str, str]] = {
@@ -58,7 +58,15 @@ class Shell:
             return
         if scope["method"] == "HEAD":
             scope, dressed = dict(scope, method="GET"), _Headless(dressed)
-        await self._app(scope, receive, dressed)
+        await self._guarded(scope, receive, dressed)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve; what was answered and logged as a bug already does not go on to the server's own log."""
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            if not scope["state"].get(ANSWERED_BUG):
+                raise
 
     def _dressing(self, send: Send, request_id: str, origin: str | None) -> Send:
         async def dressed(message: Message) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from peregrine.domain import planning
-from peregrine.domain.draft import Edit, Make
+from peregrine.domain.draft import Edit, Make, Making
 from peregrine.domain.errors import Conflict, NotFound, Stale, Unavailable, Unsure
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
@@ -24,6 +24,7 @@ from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
 from peregrine.ports.store import CancelVerdict
 from peregrine.usecases.access import refuse_system, require
+from peregrine.usecases.audit import digest, note
 from peregrine.usecases.means import Means
 
 TRIES_MAX: Final = 8
@@ -103,20 +104,31 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
     except Conflict as conflict:
         if conflict.code != "id_taken" or id is None:
             raise
+        return await _made_before(means, task)
     means.bus.publish(Topic.TASKS)
+    await note(means, by, "create_task", task.id, after=digest(task))
     return await existing(means, task.id)
+
+
+async def _made_before(means: Means, task: Task) -> TaskView:
+    """The task that the same request made when it was sent first. Raises Conflict if it was another request."""
+    view = await existing(means, task.id)
+    if view.task.name != task.name:
+        raise Conflict("This key was used for another task.", code="idempotency_key_reused")
+    return view
 
 
 async def update_task(means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless = ALWAYS) -> TaskView:
     """The task after *edit*. Raises NotFound; Protected; Invalid; Conflict; Stale."""
     await require(means.grants, by, Permission.TASKS_WRITE)
-    return await _change(means, by, task_id, edit, unless)
+    return await _change(means, by, task_id, edit, unless, action="update_task")
 
 
 async def set_enabled(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS, *, to: bool) -> TaskView:
     """The task, enabled or disabled. Asking for what is so already changes nothing."""
     await require(means.grants, by, Permission.TASKS_WRITE)
-    return await _change(means, by, task_id, lambda task, _: replace(task, enabled=to), unless)
+    action = "enable_task" if to else "disable_task"
+    return await _change(means, by, task_id, lambda task, _: replace(task, enabled=to), unless, action=action)
 
 
 async def pause_task(
@@ -124,19 +136,20 @@ async def pause_task(
 ) -> TaskView:
     """The task, starting nothing by schedule until it is resumed, or until *until*."""
     await require(means.grants, by, Permission.TASKS_WRITE)
-    return await _change(means, by, task_id, _pausing(reason, until), unless, touches_system=True)
+    edit = _pausing(reason, until)
+    return await _change(means, by, task_id, edit, unless, action="pause_task", touches_system=True)
 
 
 async def resume_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS) -> TaskView:
     """The task without its pause."""
     await require(means.grants, by, Permission.TASKS_WRITE)
-    return await _change(means, by, task_id, lambda task, _: replace(task, pause=None), unless, touches_system=True)
+    return await _change(means, by, task_id, _resuming, unless, action="resume_task", touches_system=True)
 
 
 async def stop_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS) -> Stopped:
     """Pause the task first, so that nothing new starts, then cancel what waits and what runs."""
     await require(means.grants, by, Permission.TASKS_EXECUTE)
-    await _change(means, by, task_id, _pausing("stopped", None), unless, touches_system=True)
+    await _change(means, by, task_id, _pausing("stopped", None), unless, action="stop_task", touches_system=True)
     found = await means.store.request_cancel(task_id=task_id, now=means.clock.now())
     means.bus.publish(Topic.CANCEL)
     return Stopped(task_id, [id for id, verdict in found if verdict is not CancelVerdict.ENDED])
@@ -157,8 +170,13 @@ async def delete_task(means: Means, by: Asker, task_id: TaskId, unless: Unless =
             continue
         means.bus.publish(Topic.CANCEL)
         means.bus.publish(Topic.TASKS)
+        await note(means, by, "delete_task", task_id, before=digest(view.task))
         return Stopped(task_id, running)
     raise Unavailable("the task changes too fast")
+
+
+def _resuming(task: Task, _: Making) -> Task:
+    return replace(task, pause=None)
 
 
 def _pausing(reason: str, until: Moment | None) -> Edit:
@@ -166,7 +184,7 @@ def _pausing(reason: str, until: Moment | None) -> Edit:
 
 
 async def _change(
-    means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless, *, touches_system: bool = False
+    means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless, *, action: str, touches_system: bool = False
 ) -> TaskView:
     """The task after *edit*, decided anew as long as others are quicker."""
     for _ in range(TRIES_MAX):
@@ -192,6 +210,7 @@ async def _change(
             await _read_back(means, changed)
         means.bus.publish(Topic.TASKS)
         means.bus.publish(Topic.QUEUED)
+        await note(means, by, action, task_id, before=digest(view.task), after=digest(changed))
         return await existing(means, task_id)
     raise Unavailable("the task changes too fast")
 

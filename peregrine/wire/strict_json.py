@@ -26,11 +26,11 @@ _BRACKETS = re.compile(r'"(?:[^"\\]+|\\.)*"?|[\[{\]}]', re.DOTALL)
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 
 
-class _Pairs(list[tuple[str, Any]]):
+class Pairs(list[tuple[str, Any]]):
     """An object as it was written, repeated keys and all."""
 
 
-class _Refused:
+class Refused:
     """Stands in for a number that can't be taken."""
 
     __slots__ = ("message",)
@@ -52,10 +52,10 @@ def read_json(raw: bytes) -> JsonValue:
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_Pairs,
+            object_pairs_hook=Pairs,
             parse_int=_whole_number,
             parse_float=_number,
-            parse_constant=lambda word: _Refused(f"{word} is not a JSON number"),
+            parse_constant=lambda word: Refused(f"{word} is not a JSON number"),
         )
     except json.JSONDecodeError as error:
         raise Invalid.at("", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
@@ -91,23 +91,23 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
-def _whole_number(text: str) -> int | _Refused:
+def _whole_number(text: str) -> int | Refused:
     if len(text) > _NUMBER_CHARACTERS:
-        return _Refused("is outside ±2^53")
+        return Refused("is outside ±2^53")
     value = int(text)
-    return value if abs(value) <= NUMBER_MAX else _Refused("is outside ±2^53")
+    return value if abs(value) <= NUMBER_MAX else Refused("is outside ±2^53")
 
 
-def _number(text: str) -> float | _Refused:
+def _number(text: str) -> float | Refused:
     value = float(text)
-    return value if math.isfinite(value) and abs(value) <= NUMBER_MAX else _Refused("is outside ±2^53")
+    return value if math.isfinite(value) and abs(value) <= NUMBER_MAX else Refused("is outside ±2^53")
 
 
 def _walk(value: Any, at: str, faults: list[Fault]) -> JsonValue:
     walk = _WALKS.get(type(value))
     if walk is not None:
         return walk(value, at, faults)
-    if isinstance(value, _Refused):
+    if isinstance(value, Refused):
         _note(faults, at, value.message)
         return None
     return value  # type: ignore[no-any-return]  # a number, true, false or null
@@ -123,7 +123,7 @@ def _walk_list(value: list[Any], at: str, faults: list[Fault]) -> JsonValue:
     return [_walk(item, f"{at}/{index}", faults) for index, item in enumerate(value)]
 
 
-def _walk_pairs(value: _Pairs, at: str, faults: list[Fault]) -> JsonValue:
+def _walk_pairs(value: Pairs, at: str, faults: list[Fault]) -> JsonValue:
     clean: JsonObject = {}
     for key, item in value:
         here = f"{at}/{escape(key)}"
@@ -143,5 +143,5 @@ def _note(faults: list[Fault], at: str, message: str) -> None:
 _WALKS: Final[dict[type, Callable[[Any, str, list[Fault]], JsonValue]]] = {
     str: _walk_text,
     list: _walk_list,
-    _Pairs: _walk_pairs,
+    Pairs: _walk_pairs,
 }

@@ -1,0 +1,137 @@
+"""Owns policies, memberships, keys and the trail as they go in and out; must not know how rights are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import UNSET, Struct, UnsetType
+from pydantic import Field
+
+from peregrine.domain.moment import DAY, HOUR
+from peregrine.domain.permission import SUBJECT_MAX, Effect
+from peregrine.domain.query import PAGE_SIZE_MAX
+from peregrine.wire.queries import PageSize, PlainText, Query
+from peregrine.wire.shapes import NameText, Shape, Span, Word
+from peregrine.wire.task import MomentText
+
+SubjectText = Annotated[str, Field(min_length=1, max_length=SUBJECT_MAX, examples=["group:monitoring"])]
+
+
+class PolicyInput(Shape):
+    """Allow or deny something to somebody. A deny for any of somebody's subjects beats every allow."""
+
+    subject: SubjectText
+    permission: Annotated[str, Field(min_length=1, max_length=64, examples=["scheduler.tasks.read", "scheduler.*"])]
+    effect: Annotated[Effect, Word(Effect)] = Effect.ALLOW
+
+
+class MembershipInput(Shape):
+    """Make somebody a member of a group or role."""
+
+    subject: SubjectText
+    member_of: Annotated[str, Field(min_length=1, max_length=SUBJECT_MAX, examples=["group:task_managers"])]
+
+
+class KeyInput(Shape):
+    """A credential for a program, with the rights of the groups."""
+
+    name: NameText
+    groups: Annotated[list[NameText], Field(min_length=1, max_length=32)]
+    expires_in: Annotated[int, Span(HOUR, 3650 * DAY)] | None = None
+
+
+class PolicyShape(Struct, frozen=True, kw_only=True):
+    """A policy. Built-in ones have no `id` and can't be removed."""
+
+    id: str | UnsetType = UNSET
+    subject: str
+    permission: str
+    effect: str
+    is_built_in: bool
+    created_at: MomentText | UnsetType = UNSET
+    created_by: str | UnsetType = UNSET
+
+
+class PolicyList(Struct, frozen=True, kw_only=True):
+    """All policies in force."""
+
+    policies: list[PolicyShape]
+    total: int
+
+
+class MembershipShape(Struct, frozen=True, kw_only=True):
+    """A membership."""
+
+    id: str
+    subject: str
+    member_of: str
+    created_at: MomentText
+    created_by: str
+
+
+class MembershipList(Struct, frozen=True, kw_only=True):
+    """All memberships that are stored; tokens name groups besides."""
+
+    memberships: list[MembershipShape]
+    total: int
+
+
+class KeyShape(Struct, frozen=True, kw_only=True):
+    """An API key. `token` is there only in the answer that made it."""
+
+    id: str
+    name: str
+    groups: list[str]
+    created_at: MomentText
+    created_by: str
+    expires_at: MomentText | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+
+
+class KeyList(Struct, frozen=True, kw_only=True):
+    """All API keys that hold."""
+
+    api_keys: list[KeyShape]
+    total: int
+
+
+class Removed(Struct, frozen=True, kw_only=True):
+    """It is gone."""
+
+    message: str
+    id: str
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """Who did, or tried, what. `before` and `after` are digests of the definition."""
+
+    id: str
+    at: MomentText
+    who: str
+    action: str
+    target: str
+    verdict: str
+    before: str
+    after: str
+    address: str
+    request_id: str
+
+
+class AuditPage(Struct, frozen=True, kw_only=True):
+    """Entries, newest first."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | UnsetType = UNSET
+
+
+class AuditQuery(Query):
+    """Which part of the trail."""
+
+    page_size: PageSize = PAGE_SIZE_MAX
+    cursor: Annotated[PlainText, Field(description="`next_cursor` of the page before.")] = ""
+
+
+def next_cursor(entries: Sequence[AuditEntry], size: int) -> str | UnsetType:
+    """Where the next page begins, if this one is full."""
+    return entries[-1].id if len(entries) == size else UNSET
