@@ -151,11 +151,13 @@ class _Reader:
     def text(self, key: str, default: str | None = None, *, most: int = NAME_MAX) -> str:
         value = self._rest.pop(key, default)
         if value is None:
-            self.fault(key, "is required")
+            self.fault(key, "is required" if default is None else "must be a text")
         elif not isinstance(value, str):
             self.fault(key, "must be a text")
         elif len(value) > most:
             self.fault(key, f"must have at most {most} characters")
+        elif not value and default is None:
+            self.fault(key, "must not be empty")
         else:
             return value
         return ""
@@ -164,8 +166,6 @@ class _Reader:
         value = self.text(key, default)
         if value and not _NAME.fullmatch(value):
             self.fault(key, "must be a name: letters, digits, '_', '-', '.', ':'")
-        elif not value and default is None and not any(f.pointer.endswith(f"/{key}") for f in self.faults):
-            self.fault(key, "must not be empty")
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
