@@ -169,7 +169,7 @@ WRONG: dict[str, list[JsonValue]] = {
 
 @pytest.mark.parametrize(("key", "wrong"), [(key, wrong) for key, wrongs in WRONG.items() for wrong in wrongs])
 def test_a_wrong_http_setting_is_a_fault(key: str, wrong: JsonValue) -> None:
-    assert pointers(Kind.HTTP, {"url": "http://a"} | {key: wrong}) == [f"/config/{key}"]
+    assert pointers(Kind.HTTP, NEEDED[Kind.HTTP] | {key: wrong}) == [f"/config/{key}"]
 
 
 @pytest.mark.parametrize(
