@@ -46,7 +46,7 @@ class ChildProcess:
         self._unpacker = Unpacker()
         self._hearing: Hearing | None = None
         self._is_reading = False
-        self._has_leftover = False
+        self._is_spent = False
         self.calls = 0
         self._control, theirs = socket.socketpair()
         lifeline_end, self._lifeline = os.pipe()
@@ -72,8 +72,8 @@ class ChildProcess:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another call may come: it lives, and the last call left no process behind."""
-        return self.is_alive and not self._has_leftover
+        """Whether another call may come: it lives, answers, and the last call left no process behind."""
+        return self.is_alive and not self._is_spent
 
     async def ready(self, modules: tuple[str, ...]) -> None:
         """Return when the child has imported *modules* and waits for calls.
@@ -102,6 +102,7 @@ class ChildProcess:
         except (OSError, BrokenFrame, KeyError, TypeError, ValueError):
             answer = None
         if answer is None:
+            self._is_spent = True
             hung_up = not await self._exit_within(_HANG_UP_WITHIN)
             cause = "it closed its channel to the service" if hung_up else self._cause()
             answer = Answer(error=f"function process died: {cause}", crashed=True)
@@ -138,7 +139,7 @@ class ChildProcess:
         await self._send(request)
         while (message := await self._receive()) is not None:
             if "answer" in message:
-                self._has_leftover = bool(message["leftover"])
+                self._is_spent = bool(message["leftover"])
                 return Answer.decode(cast("JsonObject", message["answer"]))
             fraction, text = cast("tuple[float, str]", message["progress"])
             hearing.progress(float(fraction), str(text))

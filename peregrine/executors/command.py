@@ -25,6 +25,7 @@ from peregrine.executors.context import Cancelled
 ARGUMENTS_MAX: Final = 256
 ARGUMENT_CHARS_MAX: Final = 32 * 1024
 VARIABLES_MAX: Final = 64
+OFF: Final = "commands are switched off: an operator has to list the programs that tasks may run"
 SCHEMA: Final[JsonObject] = {
     "type": "object",
     "properties": {
@@ -72,7 +73,9 @@ class CommandSettings:
 def faults_of(parameters: JsonObject, settings: CommandSettings) -> Iterator[Fault]:
     """What is wrong with *parameters* that fit the schema."""
     argv, env = _argv(parameters), _env(parameters)
-    if argv[0] not in settings.allow:
+    if not settings.allow:
+        yield Fault("", OFF)
+    elif argv[0] not in settings.allow:
         yield Fault("/argv/0", "is not on the allow-list of programs")
     for place, argument in enumerate(argv):
         if "\0" in argument:

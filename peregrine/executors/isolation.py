@@ -65,6 +65,11 @@ class ChildProcesses:
         return len(self._idle)
 
     @property
+    def starting(self) -> int:
+        """Spare children that are not ready yet."""
+        return self._starting
+
+    @property
     def busy(self) -> int:
         """Children in a call, or on their way into or out of one."""
         return len(self._busy)
@@ -75,7 +80,7 @@ class ChildProcesses:
         Raises:  StartFailed: better now than at the first call.
         """
         for _ in range(self.settings.idle_min - len(self._idle)):
-            self._idle.append(await self._started())
+            self._shelve(await self._started())
 
     async def call(self, request: JsonObject, hearing: Hearing) -> Answer:
         """What the call came to. A cancel tells the child to stop; a second one kills it without grace.
@@ -126,17 +131,17 @@ class ChildProcesses:
             return await hope
         except asyncio.CancelledError:
             if hope.done() and not hope.cancelled() and (child := hope.result()) is not None:
-                self._idle.append(child)
+                self._shelve(child)
             raise
 
     async def _started(self) -> ChildProcess:
-        if self._is_closed:
-            raise StartFailed("the service is stopping")
+        self._refuse_if_closed()
         self._may_warm = False
         child = ChildProcess(nice=self.settings.nice, env=self.settings.env)
         try:
             async with asyncio.timeout(self.settings.start_within / SECOND):
                 await child.ready(self.settings.modules)
+            self._refuse_if_closed()
         except TimeoutError:
             await self._end(child)
             raise StartFailed("a function process took too long to import the functions") from None
@@ -146,14 +151,25 @@ class ChildProcesses:
         self._may_warm = True
         return child
 
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise StartFailed("the service is stopping")
+
     def _give_back(self, child: ChildProcess) -> None:
         self._busy.discard(child)
-        if self._is_closed or not child.is_reusable or child.calls >= self.settings.calls_max:
+        if self._is_closed:
+            return  # It is being stopped already.
+        if not child.is_reusable or child.calls >= self.settings.calls_max:
             self._retire(child)
             self._warm()
-            return
+        else:
+            self._shelve(child)
+
+    def _shelve(self, child: ChildProcess) -> None:
         self._idle.append(child)
-        if self._shrink is None and len(self._idle) > self.settings.idle_min:
+        if self._is_closed:
+            self._empty()
+        elif self._shrink is None and len(self._idle) > self.settings.idle_min:
             loop = asyncio.get_running_loop()
             self._shrink = loop.call_later(self.settings.idle_for / SECOND, self._let_go)
 
@@ -184,9 +200,7 @@ class ChildProcesses:
                 hope.set_result(child)
                 return
         if child is not None:
-            self._idle.append(child)
-        if self._is_closed:
-            self._empty()
+            self._shelve(child)
 
     def _empty(self) -> None:
         while self._idle:
