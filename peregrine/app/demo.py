@@ -27,7 +27,7 @@ DATA_DIR: Final = "data-demo"
 PORT: Final = "8000"
 PORT_MAX: Final = 65_535
 LINE_SECONDS: Final = 1.0
-QUIET_LINE_SECONDS: Final = 5.0
+QUIET_LINE_SECONDS: Final = 3.0
 """Between two lines where they can't be written over each other."""
 SHOWN: Final = 100
 

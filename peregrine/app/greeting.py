@@ -46,7 +46,7 @@ def _first_steps(url: str, token: str) -> list[str]:
     header = '"Authorization: Bearer $PEREGRINE_TOKEN"'
     return [
         "",
-        "Paste this to make a task that runs every five seconds, and to read what became of it:",
+        "Paste this to make a task that runs every five seconds, and after some of them what became of it:",
         "",
         f"  export PEREGRINE_TOKEN={token}",
         f"  curl -sS -X POST {url}/scheduler/tasks -H {header} -H 'Content-Type: application/json' \\",

@@ -61,12 +61,14 @@ def start_log(*, level: str, as_json: bool, stream: TextIO | None = None) -> Log
         structlog.processors.format_exc_info,
         _hide_secrets,
     ]
-    last: Processor = structlog.processors.JSONRenderer() if as_json else _plain_renderer(stream or sys.stderr)
+    rest: list[Processor] = (
+        [_in_order, structlog.processors.JSONRenderer()] if as_json else [_plain_renderer(stream or sys.stderr)]
+    )
     writer = logging.StreamHandler(stream or sys.stderr)
     writer.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rest],
         )
     )
     root = logging.getLogger()
@@ -98,6 +100,12 @@ def _plain_renderer(stream: TextIO) -> Processor:
 
 def _hide_secrets(_logger: Any, _name: str, line: EventDict) -> EventDict:
     return {key: redact(value, key=key) for key, value in line.items()}
+
+
+def _in_order(_logger: Any, _name: str, line: EventDict) -> EventDict:
+    """When, how grave and what come first: that is what the eye looks for in a raw line."""
+    first = {key: line[key] for key in ("timestamp", "level", "event") if key in line}
+    return first | dict(line)
 
 
 class _Throttle:
