@@ -170,6 +170,7 @@ def _carried(address: IPv6Address) -> tuple[IPv4Address | None, str]:
 # Nothing that one parser may skip and another keep: controls, blanks of any script, backslash, lone surrogates.
 _UNCLEAN = re.compile(r"[\x00-\x20\x7f-\xa0\\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]")
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://([^/?#]*))?([^#]*)(?:#.*)?", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?", re.ASCII)
@@ -240,6 +241,9 @@ def follow(base: Target, location: str) -> Target:
     location = location.strip(" \t")
     if len(location) > URL_MAX or _UNCLEAN.search(location):
         raise BadTarget("the redirect's address is too long or holds blanks, backslashes or control characters")
+    # Joining is lenient with a scheme that no host follows ("http:x"); reading is not.
+    if _SCHEME.match(location):
+        return read_target(location)
     try:
         return read_target(urljoin(base.url, location))
     except ValueError as error:

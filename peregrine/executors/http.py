@@ -60,6 +60,7 @@ extension is no body at all, and a body of one-byte chunks costs far more to rea
 KEEP_IDLE: Final = 1.5
 """Seconds a connection is kept for the next attempt: less than common servers keep theirs, so that none is used just
 as it closes."""
+_NO_TYPE: Final = ("Content-Type",)
 DRAFTS_MAX: Final = 2048
 DRAFT_BODY_MAX: Final = 8 * 1024
 LOOK_UP_THREADS: Final = 8
@@ -102,32 +103,33 @@ class _Attempt:
     reply: aiohttp.ClientResponse | None = None
     body: Body | None = None
     is_read: bool = False
+    """Whether the last answer was read to its end."""
     transport: asyncio.Transport | None = None
 
     def begin_hop(self, target: Target) -> None:
+        self.let_go()
+        self.reply = None
         self.host = target.host
         self.url = target.url
         self.hop_started = self.clock.monotonic()
-        self.is_read = False
 
     def connected(self, transport: asyncio.Transport | None) -> None:
         self.transport = transport
         self.connect += self.clock.monotonic() - self.hop_started
 
     def let_go(self) -> None:
-        """Close what is not finished, at once.
+        """Close at once what is not finished.
 
-        A polite close would first wait until all was sent, and the system would go on sending after it.
+        A polite close would first wait until all was sent, and the system would go on sending after it. A connection
+        whose answer has wholly arrived is the client's again, perhaps in use by another attempt: hands off.
         """
         transport, self.transport = self.transport, None
-        if self.is_read:
+        if transport is None or (self.reply is not None and self.reply.connection is None):
             return
-        if transport is not None:
-            _reset_on_close(transport)
+        _reset_on_close(transport)
         if self.reply is not None:
             self.reply.close()
-        if transport is not None:
-            transport.abort()
+        transport.abort()
 
 
 def _reset_on_close(transport: asyncio.Transport) -> None:
@@ -303,8 +305,6 @@ class HttpExecutor:
             if location is None or not payload.follow_redirect or reply.status in payload.expected_codes:
                 break
             request = self._redirected(request, reply.status, location, attempt)
-            attempt.is_read = reply.content.at_eof()
-            attempt.let_go()
         attempt.first_byte = self._clock.monotonic() - attempt.started
         await self._read(reply, request.target, attempt)
 
@@ -321,9 +321,10 @@ class HttpExecutor:
                 _wire_url(target.url),
                 headers=request.headers,
                 data=request.body,
+                skip_auto_headers=_NO_TYPE if request.body is None else None,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientError, OSError, TooLarge) as error:
+        except (aiohttp.ClientError, OSError, TooLarge, ValueError) as error:
             raise _blocked(attempt.blocked) if attempt.blocked else _failure(error, target) from error
         if sum(len(name) + len(value) for name, value in reply.raw_headers) > HEADERS_MAX:
             raise _failure(TooLarge(_HEADERS_TOO_LARGE), target)
@@ -452,6 +453,8 @@ def _failure(error: Exception, target: Target, *, during_body: bool = False) -> 
             return _Failed("tls", f"no TLS connection to {target.place}: {_tls_words(error)}")
         case aiohttp.ServerTimeoutError():
             return _Failed("connect_timeout", f"no connection to {target.place} within {CONNECT_TIMEOUT:g}s")
+        case aiohttp.ClientConnectionResetError():
+            return _Failed("connection", _REFUSED_HOW[errno.ECONNRESET].format(target.place))
         case aiohttp.ServerDisconnectedError():
             return _Failed("connection", f"{target.place} closed the connection without an answer")
         case aiohttp.ClientResponseError():

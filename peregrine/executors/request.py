@@ -5,6 +5,7 @@ Must not know how a request is sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,6 +25,8 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 OURS: Final = "x-scheduler-"
 """Headers by which a receiver can fence; a task can't set them, else they would prove nothing."""
 
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BODY_HEADERS: Final = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
 
 
@@ -134,6 +137,8 @@ class Draft:
     def _fill(self, value_of: ValueOf) -> tuple[Request, Redactor]:
         if self._chooses_host():
             raise BadTarget("a placeholder can't choose scheme, host or port")
+        if not all(map(_TOKEN.fullmatch, (self._payload.method, *(name for name, _ in self._headers)))):
+            raise BadValue("the method or the name of a header holds what none can")
         url = self._url.fill(Place.URL, value_of)
         headers = [(name, _header_value(name, template, value_of)) for name, template in self._headers]
         body = None if self._body is None else self._body.fill(self._place, value_of)
@@ -189,6 +194,8 @@ def _header_pointer(name: str) -> str:
 
 def _header_value(name: str, template: Template, value_of: ValueOf) -> str:
     value = template.fill(Place.HEADER, value_of)
+    if _CONTROL.search(value):
+        raise BadValue(f"the header {name} holds control characters")
     if len(value) > HEADER_BYTES_MAX:
         raise BadValue(f"the header {name} is longer than {HEADER_BYTES_MAX} characters once its values are filled in")
     return value

@@ -57,6 +57,12 @@ class Line:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.is_head = False
+
+    async def answer(self, body: bytes = b"", *, status: int = 200, headers: Pairs = ()) -> None:
+        """Send a complete answer; without its body where HTTP allows none."""
+        whole = reply_bytes(body, status=status, headers=headers)
+        await self.send(whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if self.is_head else whole)
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -79,6 +85,7 @@ class Line:
         self.writer.transport.abort()
 
 
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
 Behaviour: TypeAlias = Callable[["HttpTarget", Seen, Line], Awaitable[bool]]
 """Answers one request; True if the connection may serve another."""
 
@@ -184,6 +191,7 @@ class HttpTarget:
             try:
                 seen = await _read_request(head, line.reader)
                 self.seen.append(seen)
+                line.is_head = seen.method == "HEAD"
                 await self._change()
                 goes_on = await BEHAVIOURS.get(seen.path, _missing)(self, seen, line)
             finally:
@@ -201,10 +209,12 @@ async def _read_request(head: bytes, reader: asyncio.StreamReader) -> Seen:
     return Seen(method, parts.path, query, headers, body)
 
 
-def reply_bytes(body: bytes = b"", *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+def reply_bytes(body: bytes = b"", *, status: int = 200, headers: Pairs = ()) -> bytes:
     """A complete answer."""
     lines = [f"HTTP/1.1 {status} Said", *(f"{name}: {value}" for name, value in headers)]
-    if status >= 200 and status not in (204, 304):
+    if status < 200 or status in (204, 304):
+        body = b""
+    else:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
 
@@ -218,7 +228,7 @@ _TEXT: Final = (("Content-Type", "text/plain"),)
 
 async def _ok(target: HttpTarget, seen: Seen, line: Line) -> bool:
     """``say``: the body."""
-    await line.send(reply_bytes(seen.say("say", "all is well").encode(), headers=_TEXT))
+    await line.answer(seen.say("say", "all is well").encode(), headers=_TEXT)
     return True
 
 
@@ -229,15 +239,15 @@ async def _echo(target: HttpTarget, seen: Seen, line: Line) -> bool:
         "body": seen.body.decode("utf-8", "replace"),
     }  # fmt: skip
     body = json.dumps(told).encode()
-    await line.send(reply_bytes(body, status=int(seen.say("code", "200"))))
+    await line.answer(body, status=int(seen.say("code", "200")))
     return True
 
 
 async def _status(target: HttpTarget, seen: Seen, line: Line) -> bool:
     """``code``, ``retry_after``, ``say``."""
     wait = (("Retry-After", seen.query["retry_after"]),) if "retry_after" in seen.query else ()
-    body = b"" if seen.method == "HEAD" else seen.say("say", "as asked").encode()
-    await line.send(reply_bytes(body, status=int(seen.say("code", "503")), headers=wait))
+    body = seen.say("say", "as asked").encode()
+    await line.answer(body, status=int(seen.say("code", "503")), headers=wait)
     return True
 
 
@@ -250,7 +260,7 @@ async def _raw(target: HttpTarget, seen: Seen, line: Line) -> bool:
 async def _cookie(target: HttpTarget, seen: Seen, line: Line) -> bool:
     """Sets one; says which one came."""
     came = (seen.header("cookie") or "no cookie").encode()
-    await line.send(reply_bytes(came, headers=(("Set-Cookie", "session=remember-me; Path=/"),)))
+    await line.answer(came, headers=(("Set-Cookie", "session=remember-me; Path=/"),))
     return True
 
 
@@ -258,7 +268,7 @@ async def _redirect(target: HttpTarget, seen: Seen, line: Line) -> bool:
     """``to``: where (as it is); ``code``: 302. Without ``to`` it leads to itself."""
     to = seen.say("to", "/redirect")
     body = b"moved" if seen.say("body", "small") == "small" else _BLOCK * 64
-    await line.send(reply_bytes(body, status=int(seen.say("code", "302")), headers=(("Location", to),)))
+    await line.answer(body, status=int(seen.say("code", "302")), headers=(("Location", to),))
     return True
 
 
@@ -280,7 +290,7 @@ async def _gzip(target: HttpTarget, seen: Seen, line: Line) -> bool:
     body = squeeze.compress(plain) + squeeze.flush()
     body = {"twice": body + body, "cut": body[:-9], "broken": b"\x1f\x8bnot gzip"}.get(how, body)
     encoding = "deflate" if how in ("zlib", "bare") else "gzip"
-    await line.send(reply_bytes(body, headers=(("Content-Encoding", encoding),)))
+    await line.answer(body, headers=(("Content-Encoding", encoding),))
     return True
 
 
@@ -379,13 +389,15 @@ async def _bomb(target: HttpTarget, seen: Seen, line: Line) -> bool:
     count = int(seen.say("mebibytes", "512"))
     encoding = "gzip" if seen.say("how", "gzip") == "gzip" else "deflate"
     size = len(start) + len(block) * count
-    await line.send(
-        f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {size}\r\n\r\n".encode() + start
-    )
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {size}\r\n\r\n".encode()
+    if count <= 16:
+        await line.send(head + start + block * count)
+        return True
+    await line.send(head + start)
     for _ in range(count):
         await line.send(block)
         await asyncio.sleep(0)
-    return False
+    return True
 
 
 def _bomb_parts(how: str) -> tuple[bytes, bytes]:
@@ -396,7 +408,7 @@ def _bomb_parts(how: str) -> tuple[bytes, bytes]:
 
 
 async def _missing(target: HttpTarget, seen: Seen, line: Line) -> bool:
-    await line.send(reply_bytes(b"nothing here", status=404))
+    await line.answer(b"nothing here", status=404)
     return True
 
 
