@@ -20,7 +20,7 @@ import apsw
 
 from peregrine.domain.errors import UnsafeStore
 from peregrine.stores.sqlite.connection import open_connection
-from peregrine.stores.sqlite.place import APPLICATION_ID, flush_folder, new_private_file
+from peregrine.stores.sqlite.place import APPLICATION_ID, flush_folder, new_draft
 
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 COPY_PAGES: Final = 4_096
@@ -41,10 +41,8 @@ def migrations() -> list[str]:
 
 def create(path: Path, steps: list[str]) -> None:
     """A new store at *path*; if another process is quicker, its store stays."""
-    draft = path.with_name(f"{path.name}.new-{os.getpid()}")
-    _forget(draft)
+    draft = new_draft(path)
     try:
-        new_private_file(draft)
         db = open_connection(draft)
         try:
             db.pragma("application_id", APPLICATION_ID)
@@ -111,10 +109,8 @@ def _version(db: apsw.Connection) -> int:
 
 def keep_copy(db: apsw.Connection, to: Path) -> None:
     """A whole copy of the store at *to*, consistent, readable by us alone; written aside and then renamed."""
-    draft = to.with_name(f"{to.name}.new-{os.getpid()}")
-    _forget(draft)
+    draft = new_draft(to)
     try:
-        new_private_file(draft)
         copy = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             with copy.backup("main", db, "main") as backup:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,7 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
     "fuse.davfs fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs".split()
 )
 _MAGIC: Final = b"SQLite format 3\0"
+ABANDONED_AFTER_SECONDS: Final = 3600
 _ROOM_FACTOR: Final = 4
 """A ballast is laid down only where this many times its size is free: it must not be what fills the disk."""
 
@@ -36,10 +39,8 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise UnsafeStore(f"{folder}: can't make this folder ({error.strerror}); choose another path") from error
     # A probe, not os.access: that asks with the wrong identity and knows nothing of read-only file systems.
-    probe = folder / f".probe-{os.getpid()}"
     try:
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UnsafeStore(
             f"{folder}: can't write into this folder ({error.strerror}); give this user the right to, or choose another"
@@ -115,12 +116,25 @@ def make_private(path: Path) -> None:
             continue
 
 
-def new_private_file(path: Path) -> None:
-    """Make an empty file at *path* that only we can read.
+def new_draft(path: Path) -> Path:
+    """An empty file beside *path* that only we can read, to be filled and then given its name.
 
-    Raises:  FileExistsError; OSError.
+    Raises:  OSError.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.new-", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def sweep_drafts(path: Path) -> None:
+    """Remove drafts beside *path* that nobody has written to for an hour: their process was killed."""
+    for draft in path.parent.glob(f"{path.name}*.new-*"):
+        try:
+            if time.time() - draft.stat().st_mtime > ABANDONED_AFTER_SECONDS:
+                draft.unlink()
+        except OSError:
+            # Somebody else removed it, or it is not ours to remove.
+            continue
 
 
 def flush_folder(folder: Path) -> None:

@@ -117,6 +117,7 @@ class SqliteStore:
             ) from error
         except apsw.Error as error:
             raise translate(error) from error
+        place.sweep_drafts(self._path)
         self._anchor = place.Anchor(self._path)
         self._ballast.lay()
 
