@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 from peregrine.domain.errors import Invalid
-from peregrine.domain.execution import Cause, ExecutionOutcome, State
+from peregrine.domain.execution import Cause, Execution, ExecutionOutcome, State
 from peregrine.domain.ids import TaskId, WorkerId
-from peregrine.domain.moment import Moment
+from peregrine.domain.moment import MOMENT_MAX, Moment
 from peregrine.domain.payload import Kind
 from peregrine.domain.policy import Priority
 from peregrine.domain.task import TaskView
@@ -84,6 +85,20 @@ class TaskSort(StrEnum):
     PRIORITY = "priority"
     NEXT_RUN = "next_run"
 
+    def key(self, view: TaskView) -> int | str:
+        """What *view* is ordered by."""
+        match self:
+            case TaskSort.UPDATED_AT:
+                return view.task.updated_at
+            case TaskSort.CREATED_AT:
+                return view.task.created_at
+            case TaskSort.NAME:
+                return view.task.name
+            case TaskSort.PRIORITY:
+                return int(view.task.priority)
+            case TaskSort.NEXT_RUN:
+                return MOMENT_MAX + 1 if view.next_run_at is None else view.next_run_at
+
 
 class ExecutionSort(StrEnum):
     """What a list of executions may be ordered by."""
@@ -106,6 +121,21 @@ class TaskFilter:
     created_by: str | None = None
     text: str | None = None
 
+    def lets_through(self, view: TaskView, now: Moment) -> bool:
+        """Whether *view* matches; *now* decides which pauses hold."""
+        task = view.task
+        return (
+            (self.status is None or self.status is TaskStatus.of(view, now))
+            and (self.kind is None or self.kind is task.kind)
+            and (self.enabled is None or self.enabled is task.enabled)
+            and (not self.tags_any or not set(self.tags_any).isdisjoint(task.tags))
+            and set(self.tags_all).issubset(task.tags)
+            and (self.priority is None or self.priority is task.priority)
+            and (self.is_system is None or self.is_system is task.is_system)
+            and (self.created_by is None or self.created_by == task.created_by)
+            and (self.text is None or _is_in(self.text, task.name, task.description))
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionFilter:
@@ -120,6 +150,27 @@ class ExecutionFilter:
     started_after: Moment | None = None
     started_before: Moment | None = None
     text: str | None = None
+
+    def lets_through(self, execution: Execution) -> bool:
+        """Whether *execution* matches; one that never started lies in no span of starts."""
+        started = execution.started_at
+        return (
+            (self.status is None or execution.state in self.status.states)
+            and (self.outcome is None or self.outcome is execution.outcome)
+            and (self.task_id is None or self.task_id == execution.task_id)
+            and (self.cause is None or self.cause is execution.cause)
+            and (self.worker_id is None or self.worker_id == execution.worker_id)
+            and (self.started_after is None or (started is not None and started >= self.started_after))
+            and (self.started_before is None or (started is not None and started < self.started_before))
+            and (self.text is None or _is_in(self.text, execution.output, execution.error or ""))
+        )
+
+
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _is_in(sought: str, *texts: str) -> bool:
+    return any(sought.translate(_LOWER) in text.translate(_LOWER) for text in texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,9 @@ leaves a doubt, this file and ``testing/store_contract.py`` are the answer.
 
 from __future__ import annotations
 
-import string
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,7 +30,7 @@ from peregrine.domain.execution import (
     State,
 )
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
-from peregrine.domain.moment import MOMENT_MAX, Moment
+from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import LedgerEntry, Skip, Verdict
 from peregrine.domain.payload import HttpPayload
 from peregrine.domain.planning import DueTask, Plan
@@ -43,7 +42,6 @@ from peregrine.domain.query import (
     PageRequest,
     TaskFilter,
     TaskSort,
-    TaskStatus,
     read_cursor,
     write_cursor,
 )
@@ -204,9 +202,10 @@ class MemoryStore:
     async def list_tasks(
         self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
     ) -> Page[TaskView]:
-        views = [view for row in self._tasks.values() if _task_matches(view := self._view(row), filter, now)]
+        views = [view for row in self._tasks.values() if filter.lets_through(view := self._view(row), now)]
         list_name = f"tasks by {sort}{' down' if descending else ''}"
-        return _page([(_task_place(v, sort), v) for v in views], page, list_name, descending=descending)
+        found = [((sort.key(view), str(view.task.id)), view) for view in views]
+        return _page(found, page, list_name, descending=descending)
 
     def _task_row(self, task_id: TaskId, expected_revision: int | None) -> _TaskRow:
         row = self._tasks.get(task_id)
@@ -561,7 +560,7 @@ class MemoryStore:
 
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         every = (row.execution for row in self._rows.values())
-        found: list[tuple[Place, Execution]] = [((e.listed_at, e.id), e) for e in every if _matches(e, filter)]
+        found: list[tuple[Place, Execution]] = [((e.listed_at, e.id), e) for e in every if filter.lets_through(e)]
         listed = _page(found, page, "executions", descending=True)
         return replace(listed, items=[_own_execution(execution) for execution in listed.items])
 
@@ -642,7 +641,7 @@ def _note_late(row: _Row, settlement: Settlement) -> None:
     )
 
 
-# ── values are nobody else's ─────────────────────────────────────────────────────────────────────────────────────────
+# ── values are nobody else's ─────────────────────────────────────────────────────────────────────
 # Records are frozen, but the JSON inside them is not: a function that empties its parameters must not empty the store.
 
 
@@ -658,54 +657,7 @@ def _own_execution(execution: Execution) -> Execution:
     return replace(execution, parameters=deepcopy(execution.parameters), detail=deepcopy(execution.detail))
 
 
-# ── filters and pages ────────────────────────────────────────────────────────────────────────────────────────────────
-
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-
-
-def _contains(part: str, *texts: str | None) -> bool:
-    sought = part.translate(_LOWER)
-    return any(sought in text.translate(_LOWER) for text in texts if text is not None)
-
-
-def _task_matches(view: TaskView, filter: TaskFilter, now: Moment) -> bool:
-    task = view.task
-    return (
-        (filter.status is None or filter.status is TaskStatus.of(view, now))
-        and (filter.kind is None or filter.kind is task.kind)
-        and (filter.enabled is None or filter.enabled is task.enabled)
-        and (not filter.tags_any or not set(filter.tags_any).isdisjoint(task.tags))
-        and set(filter.tags_all).issubset(task.tags)
-        and (filter.priority is None or filter.priority is task.priority)
-        and (filter.is_system is None or filter.is_system is task.is_system)
-        and (filter.created_by is None or filter.created_by == task.created_by)
-        and (filter.text is None or _contains(filter.text, task.name, task.description))
-    )
-
-
-def _task_place(view: TaskView, sort: TaskSort) -> Place:
-    keys: dict[TaskSort, Callable[[], int | str]] = {
-        TaskSort.UPDATED_AT: lambda: view.task.updated_at,
-        TaskSort.CREATED_AT: lambda: view.task.created_at,
-        TaskSort.NAME: lambda: view.task.name,
-        TaskSort.PRIORITY: lambda: int(view.task.priority),
-        TaskSort.NEXT_RUN: lambda: MOMENT_MAX + 1 if view.next_run_at is None else view.next_run_at,
-    }
-    return keys[sort](), view.task.id
-
-
-def _matches(execution: Execution, filter: ExecutionFilter) -> bool:
-    started = execution.started_at
-    return (
-        (filter.status is None or execution.state in filter.status.states)
-        and (filter.outcome is None or filter.outcome is execution.outcome)
-        and (filter.task_id is None or filter.task_id == execution.task_id)
-        and (filter.cause is None or filter.cause is execution.cause)
-        and (filter.worker_id is None or filter.worker_id == execution.worker_id)
-        and (filter.started_after is None or (started is not None and started >= filter.started_after))
-        and (filter.started_before is None or (started is not None and started < filter.started_before))
-        and (filter.text is None or _contains(filter.text, execution.output, execution.error))
-    )
+# ── pages ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _page(found: Iterable[tuple[Place, Item]], page: PageRequest, list_name: str, *, descending: bool) -> Page[Item]:
