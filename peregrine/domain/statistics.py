@@ -20,7 +20,7 @@ class Statistics:
     failed_today: int
     """Ended today without success, cancelled ones included (as the wire shows them)."""
     average_runtime: Duration
-    """Mean runtime of the executions that ended today."""
+    """Mean runtime of the executions that ended today, without those that never started."""
     next_run_at: Moment | None
 
     @property

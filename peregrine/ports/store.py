@@ -65,9 +65,9 @@ class SettleVerdict(StrEnum):
 
     APPLIED = "applied"
     CANCELLED = "cancelled"
-    """Applied as ``Settlement.if_cancelled``, because a cancel had been asked for."""
+    """Applied as ``Settlement.if_cancelled``, because a cancel had been asked for, and that was not what was asked."""
     REPEATED = "repeated"
-    """This very settlement was stored before (its answer had been lost)."""
+    """This very settlement was stored before (its answer had been lost): ``Settlement.wrote`` an attempt there."""
     STALE = "stale"
     """Refused: the claim is not the newest, or (reaper) the owner renewed. The late result was noted."""
 
@@ -97,7 +97,7 @@ class TaskStore(Protocol):
     """Definitions of tasks."""
 
     async def create_tasks(self, tasks: Sequence[Task]) -> None:
-        """Store new tasks, all or none; the cursor of each starts at its ``updated_at``.
+        """Store new tasks, all or none; the cursor of each starts at its ``updated_at``. Names compare exactly.
 
         Raises:  Conflict ``name_taken`` or ``id_taken`` (the first that clashes); Unavailable.
         """
@@ -107,7 +107,9 @@ class TaskStore(Protocol):
         """Replace a definition whose revision is *expected_revision*, and with it, in the same write, apply *plan*.
 
         *plan* holds what the old definition left undecided up to now, so no occurrence falls between the two.
-        Afterwards the cursor is ``max(plan.cursor_after or cursor, task.updated_at)`` if the generation changed.
+        Afterwards the cursor is ``max(plan.cursor_after or cursor, task.updated_at)`` if the generation changed, and
+        the next moment is computed from it; else both stay as they were, or as *plan* says. What *plan* leaves out was
+        decided at ``task.updated_at``.
 
         Raises:  NotFound; Stale (revision or plan's cursor moved: read again); Conflict ``name_taken``; Unavailable.
         """
@@ -118,7 +120,8 @@ class TaskStore(Protocol):
     ) -> Sequence[ExecutionId]:
         """Delete a task; what waits ends as cancelled, what runs is marked for cancel (those ids come back).
 
-        History stays until retention.
+        Executions and ledger stay until they are purged. Name and id are free at once; a task made with them anew
+        starts with an empty tally.
 
         Raises:  NotFound; Stale; Unavailable.
         """
@@ -137,7 +140,10 @@ class TaskStore(Protocol):
     async def list_tasks(
         self, filter: TaskFilter, page: PageRequest, *, sort: TaskSort, descending: bool, now: Moment
     ) -> Page[TaskView]:
-        """One page; ``now`` decides which pauses hold."""
+        """One page; ``now`` decides which pauses hold.
+
+        Raises:  Invalid for a cursor that this list, in this order, did not give.
+        """
         ...
 
 
@@ -156,6 +162,8 @@ class WorkStore(Protocol):
     async def enqueue(self, new: NewExecution, *, queue_limit: int) -> Execution:
         """Queue one execution that somebody asked for; with a key that exists, the execution made then comes back.
 
+        The key comes first: a repeated request gets the first answer though the queue is full now or the task gone.
+
         Raises:  NotFound (task); LimitReached ``queue_full`` when *queue_limit* are queued; Unavailable.
         """
         ...
@@ -166,11 +174,15 @@ class WorkStore(Protocol):
         Eligible: queued, ``available_at <= now``, and no other execution of the same task is running unless its
         overlap policy is ``allow`` (nor two in one batch). Order: ``policy.rank``, then ``available_at``, then the
         order of creation. Each claim grows the epoch and the attempt by one and is visible to ``claimed_by`` at once.
+        Whether the task is enabled or paused does not matter: what is queued runs.
         """
         ...
 
     async def claimed_by(self, claim_id: str) -> Sequence[Claim]:
-        """The running executions that a claim request got: the read-back after an unsure answer."""
+        """The running executions that a claim request got: the read-back after an unsure answer.
+
+        Not those whose task was deleted since: nothing is left to run, and the reaper ends them.
+        """
         ...
 
     async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
@@ -181,14 +193,22 @@ class WorkStore(Protocol):
         """End attempts: outcome, next state, the task's tally and followups in one write each.
 
         Applied only if the execution runs with exactly that epoch (and ``expected_beat``, if set); going back to the
-        queue grows the epoch. A refused one of an attempt that was ended by somebody else is noted there.
+        queue grows the epoch. Output, error, detail, failures and losses are then what the settlement says, also in
+        the queue; ``started_at`` and ``worker_id`` stay those of the newest attempt. An end is added to the task's
+        tally by ``Tally.counting``, if the task is still there. Of the followups those are made whose key is new and
+        whose task exists. A refused result (not a reaper's) of an attempt that was ended as lost by somebody else is
+        noted there, once, by ``Attempt.noting_late``.
         """
         ...
 
     async def request_cancel(
         self, *, execution_id: ExecutionId | None = None, task_id: TaskId | None = None, now: Moment
     ) -> Sequence[tuple[ExecutionId, CancelVerdict]]:
-        """Cancel one execution, or all of a task that have not ended. Unknown ids give an empty list."""
+        """Cancel one execution, or all of a task that have not ended. Unknown ids give an empty list.
+
+        Either way ``cancel_requested`` is set. What was queued ends now, with the words of ``Settlement.if_cancelled``,
+        and counts in the task's tally as a failure.
+        """
         ...
 
     async def running(self) -> Sequence[Running]:
@@ -212,7 +232,9 @@ class WorkStore(Protocol):
         ...
 
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
-        """Remove up to *limit* executions that ended before a moment, and as many older ledger rows; both counts."""
+        """Remove up to *limit* executions that ended before a moment, and as many ledger rows that were decided before
+        it, the oldest first; how many of each. Tallies keep what they counted, and cursors guard what has lost its key.
+        """
         ...
 
 
@@ -222,14 +244,19 @@ class HistoryStore(Protocol):
     async def get_execution(self, execution_id: ExecutionId) -> Execution | None: ...
 
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
-        """One page, waiting ones first, then by start, newest first; a deep page by cursor costs what the first does.
+        """One page by ``Execution.listed_at``, then id, both descending: waiting ones first, then the newest start.
+
+        A deep page by cursor costs what the first does.
 
         Raises:  Invalid for a cursor that this list did not give.
         """
         ...
 
     async def list_occurrences(self, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
-        """The ledger of a task, newest first."""
+        """The ledger of a task, newest first: its executions that were scheduled, and the ranges that did not run.
+
+        Raises:  Invalid for a cursor that this list did not give.
+        """
         ...
 
     async def statistics(self, now: Moment) -> Statistics: ...
