@@ -224,6 +224,19 @@ async def what_is_not_available_yet_is_announced(factory: StoreFactory) -> None:
     assert (ids(late.claims), late.next_available_at) == (["critical"], None)
 
 
+async def what_waits_for_its_own_task_is_not_announced(factory: StoreFactory) -> None:
+    """It may run as soon as the one before has ended, and no moment says when that is."""
+    store = await factory.fresh()
+    task = a_task()
+    await stored(store, task)
+    await queued(store, a_new_execution("blocked"), a_new_execution("too"), a_new_execution("oldest", available_at=0))
+
+    batch = await store.claim(a_claim_request())
+
+    assert (ids(batch.claims), batch.next_available_at) == (["oldest"], None)
+    assert (await store.claim(a_claim_request())).next_available_at is None
+
+
 async def a_task_that_skips_or_queues_runs_one_at_a_time(factory: StoreFactory) -> None:
     for overlap in (Overlap.SKIP, Overlap.QUEUE):
         store = await factory.fresh()
@@ -315,16 +328,14 @@ async def claimers_at_once_share_the_queue(factory: StoreFactory) -> None:
 async def each_claim_grows_epoch_and_attempt(factory: StoreFactory) -> None:
     store = await factory.fresh()
     claim = await one_claim(store, a_task())
-    epochs, attempts = [claim.epoch], [claim.attempt]
+    assert (claim.epoch, claim.attempt) == (1, 1)
 
-    for _ in range(5):
+    for number in range(2, 7):
         await settled(store, claim, AttemptOutcome.INTERRUPTED, available_at=NOW)
+        waiting = (await execution(store, claim.execution_id)).epoch
+        assert waiting > claim.epoch
         (claim,) = await claimed(store)
-        epochs.append(claim.epoch)
-        attempts.append(claim.attempt)
-
-    assert epochs == sorted(set(epochs))
-    assert attempts == [1, 2, 3, 4, 5, 6]
+        assert (claim.epoch, claim.attempt) == (waiting + 1, number)
 
 
 async def a_second_claim_knows_the_failures_before_it(factory: StoreFactory) -> None:
