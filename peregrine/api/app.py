@@ -110,7 +110,7 @@ def operations_of(deps: ApiDeps) -> Sequence[Operation]:
     reporting = Reporting(
         board=StatusBoard(deps.means, deps.memory), version=deps.version, render_metrics=deps.render_metrics
     )
-    groups = (status_routes(reporting), tasks.routes, executions.routes, bundles.routes, rights.routes)
+    groups = (tasks.routes, executions.routes, bundles.routes, status_routes(reporting), rights.routes)
     every = [operation for group in groups for operation in group.operations]
     return sorted(every, key=lambda operation: operation.paths[0].count("{"))
 

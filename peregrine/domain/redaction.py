@@ -66,6 +66,7 @@ def _restored_member(name: str, value: JsonValue, stored: JsonValue, at: str, fa
     if value == HIDDEN and is_secret_name(name):
         if stored is None or stored == HIDDEN:
             faults.append(Fault(at, f"{HIDDEN} keeps what is stored, but nothing is stored here; send the value"))
+            return value
         return stored
     if isinstance(value, dict):
         before = stored if isinstance(stored, dict) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -13,6 +13,7 @@ from peregrine.domain.occurrence import LedgerEntry
 from peregrine.domain.query import ExecutionStatus, Page, PageRequest
 from peregrine.domain.redaction import hidden
 from peregrine.wire.envelope import total_pages
+from peregrine.wire.fragments import Fragments
 from peregrine.wire.task import DurationText, MomentText
 
 LOCK_PREFIX: Final = "scheduler:lock:"
@@ -111,6 +112,7 @@ class Started(Struct, frozen=True, kw_only=True):
     started_at: MomentText
 
 
+_FRAGMENTS: Final = Fragments()
 _STATUS: Final = {state: status for status in ExecutionStatus for state in status.states}
 
 
@@ -142,13 +144,21 @@ def execution_shape(execution: Execution) -> ExecutionShape:
 def execution_page(page: Page[Execution], asked: PageRequest) -> ExecutionPage:
     """One page as it goes out."""
     return ExecutionPage(
-        executions=[execution_shape(execution) for execution in page.items],
+        executions=[_fragment(execution) for execution in page.items],
         total=page.total,
         page=asked.number,
         page_size=asked.size,
         total_pages=total_pages(page.total, asked.size),
         next_cursor=page.next_cursor or UNSET,
     )
+
+
+def _fragment(execution: Execution) -> ExecutionShape:
+    """The execution, encoded if it has ended: then only a note of a late result can still be added to an attempt."""
+    if not execution.state.is_ended:
+        return execution_shape(execution)
+    shows = (execution.id, execution.epoch, execution.completed_at, execution.attempts)
+    return cast(ExecutionShape, _FRAGMENTS.get(shows, lambda: execution_shape(execution)))
 
 
 def occurrence_page(page: Page[LedgerEntry], asked: PageRequest) -> OccurrencePage:
