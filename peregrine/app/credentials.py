@@ -47,6 +47,8 @@ async def prepare_credentials(
 
     Raises:  BadConfiguration for a secret that is too short, unreadable or readable by others.
     """
+    if settings.jwt_secret is None:
+        data_dir.secret(SIGNING_SECRET)
     rules = rules_of(settings, data_dir, keys)
     is_first = not data_dir.operator_token.exists()
     if not is_first and (await holds(data_dir.read_secret(OPERATOR_TOKEN), rules, clock) or 0) > RENEWED_BEFORE:
@@ -56,11 +58,16 @@ async def prepare_credentials(
     return Credentials(rules, token, is_first=is_first)
 
 
-def signing_secret(settings: Settings, data_dir: DataDir) -> bytes:
-    """``JWT_SECRET``, or the one kept in the data directory, made if there is none."""
+def kept_secret(settings: Settings, data_dir: DataDir) -> bytes:
+    """``JWT_SECRET``, or the one kept in the data directory.
+
+    Raises:  BadConfiguration where there is none, or it can't be used.
+    """
     if settings.jwt_secret is not None:
         return settings.jwt_secret.get_secret_value().encode()
-    return data_dir.secret(SIGNING_SECRET).encode()
+    if not (data_dir.path / SIGNING_SECRET).exists():
+        raise BadConfiguration(f"SCHEDULER_DATA_DIR={data_dir.path}: no signing secret is kept there; start it once")
+    return data_dir.read_secret(SIGNING_SECRET).encode()
 
 
 def mint_for(settings: Settings, request: TokenRequest) -> str:
@@ -68,10 +75,7 @@ def mint_for(settings: Settings, request: TokenRequest) -> str:
 
     Raises:  BadConfiguration where there is no secret yet.
     """
-    data_dir = DataDir(settings.data_dir)
-    if settings.jwt_secret is None and not (data_dir.path / SIGNING_SECRET).exists():
-        raise BadConfiguration(f"SCHEDULER_DATA_DIR={data_dir.path}: no signing secret is kept there; start it once")
-    secret = signing_secret(settings, data_dir)
+    secret = kept_secret(settings, DataDir(settings.data_dir))
     now = SystemClock().now()
     claims: dict[str, Any] = {
         "user_id": request.user,
@@ -92,7 +96,7 @@ def rules_of(settings: Settings, data_dir: DataDir, keys: PublicKeys | None = No
     """What a token must be; without *keys*, only tokens of our own key are judged."""
     return JwtRules(
         algorithm=settings.jwt_algorithm if keys is not None else Algorithm.HS256,
-        secret=signing_secret(settings, data_dir),
+        secret=kept_secret(settings, data_dir),
         key_set=keys.newest if keys is not None else None,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,

@@ -142,7 +142,7 @@ async def test_keys_from_an_address_are_fetched(data_dir: DataDir, address: str,
     keys = PublicKeys(url=address)
     await keys.start()
 
-    settings = settings_of(data_dir, JWT_ALGORITHM="ES256", JWT_JWKS_URL=address)
+    settings = settings_of(data_dir, JWT_ALGORITHM="ES256", JWT_JWKS_URL=address, JWT_SECRET="s" * 32)
     proof = JwtProof(rules_of(settings, data_dir, keys), SystemClock())
     assert "group:monitoring" in await groups_of(signed(foreign), proof)
 
