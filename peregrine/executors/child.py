@@ -58,7 +58,7 @@ def main() -> None:
             with stop.while_calling():
                 answer = _answer(request, channel, said, stop)
             _flush(said)
-            channel.send({"answer": answer.encode(), "leftover": _has_children()})
+            channel.send({"answer": answer.encode(), "is_spent": answer.crashed or _has_children()})
 
 
 class _Stop:

@@ -68,6 +68,8 @@ class CommandSettings:
         for program in self.allow:
             if not PurePosixPath(program).is_absolute() or ".." in PurePosixPath(program).parts:
                 raise BadConfiguration(f"command allow-list: {program!r} is not an absolute path")
+        if self.memory_max_bytes is not None and not hasattr(resource, "prlimit"):
+            raise BadConfiguration("the memory of commands can't be bounded on this system")
 
 
 def faults_of(parameters: JsonObject, settings: CommandSettings) -> Iterator[Fault]:

@@ -110,7 +110,8 @@ class Context:
     def logger(self) -> logging.Logger:
         """A logger whose lines are kept with the execution, and go nowhere else."""
         if self._logger is None:
-            self._logger = logging.Logger(f"peregrine.{self.task_id}")  # noqa: LOG001 - kept nowhere, heard by nobody else
+            # Not `getLogger`: that one would be kept for ever, and pass its lines on to the service's own log.
+            self._logger = logging.Logger(f"peregrine.{self.task_id}")  # noqa: LOG001
             self._logger.addHandler(_VoiceOutlet(self._voice))
         return self._logger
 

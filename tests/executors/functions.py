@@ -328,6 +328,17 @@ def clean_up_when_stopped(context: Context, path: str) -> None:
         context.log(f"cleaned up, cancelled is {context.cancelled}")
 
 
+@function(isolation="process")
+async def clean_up_a_coroutine_when_stopped(context: Context, path: str) -> None:
+    import asyncio
+
+    try:
+        say_hello_at(path)
+        await asyncio.Event().wait()
+    finally:
+        context.log(f"cleaned up, cancelled is {context.cancelled}")
+
+
 @function()
 def ignore_sigterm(path: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

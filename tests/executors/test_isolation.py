@@ -39,7 +39,8 @@ from tests.executors.processes import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = IsolationSettings(modules=(FUNCTIONS_MODULE,), idle_min=0, grace=300)
+SETTINGS = IsolationSettings(modules=(FUNCTIONS_MODULE,), idle_min=0, grace=500)
+GRACE = SETTINGS.grace / 1000
 KIB_64 = 64 * 1024
 
 
@@ -133,7 +134,7 @@ async def test_a_closed_channel_is_a_crash(world: World) -> None:
 
     assert "closed its channel" in (outcome.error or "")
     assert outcome.detail == {"crashed": True}
-    assert await until(lambda: len(descendants()) == world.children.idle)
+    assert await until(lambda: len(descendants()) <= world.children.idle)
 
 
 async def test_three_crashes_in_a_row_are_poison(world: World) -> None:
@@ -187,12 +188,13 @@ async def test_a_busy_loop_is_stopped_at_once(world: World) -> None:
 
     took = await cancel(run)
 
-    assert took < 0.3
+    assert took < GRACE
     assert not state_of(pid)
 
 
-async def test_finally_blocks_run_and_are_heard(world: World) -> None:
-    run, pid = await world.started("clean_up_when_stopped")
+@pytest.mark.parametrize("name", ["clean_up_when_stopped", "clean_up_a_coroutine_when_stopped"])
+async def test_finally_blocks_run_and_are_heard(world: World, name: str) -> None:
+    run, pid = await world.started(name)
 
     await cancel(run)
 
@@ -206,7 +208,7 @@ async def test_who_does_not_listen_is_killed_after_the_grace(world: World, name:
 
     took = await cancel(run)
 
-    assert 0.3 <= took < 1.5
+    assert GRACE <= took < GRACE + 1
     assert not state_of(pid)
 
 
@@ -217,7 +219,7 @@ async def test_a_second_cancel_does_not_wait_for_the_grace(world: World) -> None
 
     took = await cancel(run)
 
-    assert took < 0.25
+    assert took < GRACE
     assert await until(lambda: not state_of(pid))
 
 
@@ -241,13 +243,13 @@ async def test_what_a_call_leaves_behind_ends_with_it(world: World) -> None:
 
 async def test_cancelled_before_a_child_is_ready_leaves_nothing() -> None:
     async with isolated(SETTINGS) as (executor, children):
-        before = descendants()
+        before = descendants().keys()
         run = asyncio.create_task(succeed(executor))
-        assert await until(lambda: len(descendants()) > len(before))
+        assert await until(lambda: bool(descendants().keys() - before))
 
         await cancel(run)
 
-        assert descendants() == before
+        assert not descendants().keys() - before
         assert children.busy == 0
 
 
@@ -266,10 +268,10 @@ async def test_no_process_zombie_or_descriptor_is_left() -> None:
                 await cancel(run)
             await world.started("spin")  # Busy when the pool is closed.
 
-    processes, files = descendants(), open_files()
+    processes, files = descendants().keys(), open_files()
     await use_it()
 
-    assert descendants() == processes
+    assert not descendants().keys() - processes
     assert len(open_files()) <= len(files), open_files()
 
 
@@ -409,14 +411,14 @@ async def test_more_calls_than_room_wait_in_order() -> None:
 async def test_what_was_idle_too_long_goes() -> None:
     settings = IsolationSettings(modules=(FUNCTIONS_MODULE,), idle_min=1, idle_for=50)
     async with isolated(settings) as (executor, children):
-        others = len(descendants())
+        others = descendants().keys()
         await asyncio.gather(succeed(executor), succeed(executor))
 
-        assert await until(lambda: children.idle == 1 and len(descendants()) == others + 1)
+        assert await until(lambda: children.idle == 1 and len(descendants().keys() - others) == 1)
 
 
 async def test_modules_that_fail_to_import_say_so() -> None:
-    before = descendants()
+    before = descendants().keys()
     children = ChildProcesses(IsolationSettings(modules=("no_such_module",)))
     executor = FunctionExecutor(FUNCTIONS, children=children, clock=HostClock())
 
@@ -426,7 +428,7 @@ async def test_modules_that_fail_to_import_say_so() -> None:
     with pytest.raises(StartFailed):
         await children.start()
     await children.close()
-    assert descendants() == before
+    assert not descendants().keys() - before
 
 
 async def test_a_function_that_a_child_can_not_find_says_so() -> None:
