@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import apsw
 
@@ -33,6 +34,11 @@ def get_execution(db: apsw.Connection, execution_id: ExecutionId) -> Execution |
     return None if found is None else work.executions_of(db, [found[0]])[found[0]]
 
 
+Values: TypeAlias = dict[str, Any]
+Place: TypeAlias = tuple[int, str, int]
+"""What a list is sorted by, what breaks a tie, and the number of the execution."""
+
+
 @dataclass(slots=True)
 class _Sought:
     """A filter as conditions of ours: for what waits, for what does not, and the index that the latter walks."""
@@ -41,7 +47,8 @@ class _Sought:
     """None: nothing that waits can match."""
     started: list[str] | None = field(default_factory=list)
     index: str = "executions_listed"
-    values: dict[str, int | str | None] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+    of_task: bool = False
 
     def both(self, name: str) -> None:
         if self.waiting is not None:
@@ -57,20 +64,20 @@ def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequ
     after = read_cursor("executions", page.cursor, int, str) if page.cursor else None
     sought = _sought(db, filter)
     waiting = _count_waiting(db, sought)
-    total = waiting + _count_started(db, filter, sought)
-    places: list[tuple[int, int | str, str]] = []
+    total = waiting + _count_started(db, filter, sought, waiting)
+    places: list[Place] = []
     if sought.waiting is not None and (after is None or after[0] == rows.NEVER):
         places += _page_of_waiting(db, sought, page, after)
     if sought.started is not None and len(places) <= page.size:
         skip = 0 if after is not None else max(0, page.offset - waiting)
         places += _page_of_started(db, sought, page.size + 1 - len(places), skip, after)
     shown = places[: page.size]
-    executions = work.executions_of(db, [seq for seq, _, _ in shown])
+    executions = work.executions_of(db, [seq for _, _, seq in shown])
     return Page(
-        items=[executions[seq] for seq, _, _ in shown],
+        items=[executions[seq] for _, _, seq in shown],
         total=min(total, COUNT_MAX),
         total_exact=total <= COUNT_MAX,
-        next_cursor=write_cursor("executions", *shown[-1][1:]) if len(places) > len(shown) > 0 else None,
+        next_cursor=write_cursor("executions", *shown[-1][:2]) if len(places) > len(shown) > 0 else None,
     )
 
 
@@ -100,9 +107,10 @@ def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
         sought.values["text"] = rows.lowered(filter.text)
     if filter.task_id is not None:
         found = db.execute(SQL["task_number"], (filter.task_id,)).fetchone()
-        sought.both("execution_of_task")
         sought.values["task_no"] = None if found is None else found[0]
-        sought.index = "executions_listed_by_task"
+        if sought.waiting is not None:
+            sought.waiting.append(SQL["execution_of_task"])
+        sought.of_task = True
     return sought
 
 
@@ -137,7 +145,7 @@ def _count_waiting(db: apsw.Connection, sought: _Sought) -> int:
     return work.number(db, SQL["count_waiting"].format(conditions=_together(sought.waiting)), sought.values)
 
 
-def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought) -> int:
+def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought, waiting: int) -> int:
     """How many that do not wait match. What only a status asks for is counted already."""
     if sought.started is None:
         return 0
@@ -153,13 +161,21 @@ def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought
                 return work.number(db, SQL["count_running"])
             case _:
                 return int(ended[0]) + work.number(db, SQL["count_running"])
-    text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(sought.started))
-    return work.number(db, text, sought.values | {"most": COUNT_MAX + 1})
+    most = COUNT_MAX + 1
+    if not sought.of_task:
+        text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(sought.started))
+        return work.number(db, text, sought.values | {"most": most})
+    if not (segments := _segments(db)):
+        return 0
+    values = sought.values | {"most": most, "segments": apsw.carray(segments)}
+    if not sought.started:
+        return work.number(db, SQL["count_of_task"], values) - waiting
+    return work.number(db, SQL["count_started_of_task"].format(conditions=_together(sought.started)), values)
 
 
 def _page_of_waiting(
     db: apsw.Connection, sought: _Sought, page: PageRequest, after: tuple[int | str, ...] | None
-) -> list[tuple[int, int | str, str]]:
+) -> list[Place]:
     assert sought.waiting is not None
     conditions, values = list(sought.waiting), dict(sought.values)
     if after is not None:
@@ -167,37 +183,79 @@ def _page_of_waiting(
         values["id"] = after[1]
     values |= {"limit": page.size + 1, "offset": page.offset}
     found = db.execute(SQL["list_waiting"].format(conditions=_together(conditions)), values)
-    return [(seq, rows.NEVER, id) for seq, id in found]
+    return [(rows.NEVER, id, seq) for seq, id in found]
 
 
 def _page_of_started(
     db: apsw.Connection, sought: _Sought, limit: int, offset: int, after: tuple[int | str, ...] | None
-) -> list[tuple[int, int | str, str]]:
+) -> list[Place]:
     assert sought.started is not None
     conditions, values = list(sought.started), dict(sought.values)
     if after is not None:
         conditions.append(SQL["execution_after"])
         values["at"], values["id"] = after
+    if sought.of_task:
+        text = SQL["list_started_of_task"].format(conditions=_together(conditions))
+        upto = values.get("at", rows.NEVER)
+        return _walk(db, text, values, SQL["segments_listed"], upto, offset + limit)[offset:]
     text = SQL["list_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
     return list(db.execute(text, values | {"limit": limit, "offset": offset}))
+
+
+def _walk(
+    db: apsw.Connection, text: str, values: Values, segments: str, upto: Moment, wanted: int
+) -> list[tuple[Any, ...]]:
+    """The first *wanted* rows of a query about one task, by its first two columns downward, over the segments.
+
+    From the segment with the newest bound on, a few and then ever more at once, until no other can hold an earlier row.
+    """
+    bounds: list[tuple[int, Moment]] = list(db.execute(segments, (upto,)))
+    found: list[tuple[Any, ...]] = []
+    start, width = 0, 1
+    while start < len(bounds):
+        part = work.integers(no for no, _ in bounds[start : start + width])
+        found += db.execute(text, values | {"segments": apsw.carray(part), "limit": wanted})
+        found.sort(key=lambda row: row[:2], reverse=True)
+        del found[wanted:]
+        start, width = start + width, 2 * width
+        if len(found) == wanted and start < len(bounds) and found[-1][0] > bounds[start][1]:
+            break
+    return found
+
+
+def _segments(db: apsw.Connection) -> array[int]:
+    return work.integers(no for (no,) in db.execute(SQL["segments"]))
 
 
 def list_occurrences(db: apsw.Connection, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
     at, mark = read_cursor("occurrences", page.cursor, int, str) if page.cursor else (rows.NEVER, _END_OF_TEXT)
     found = db.execute(SQL["task_number"], (task_id,)).fetchone()
-    task_no = None if found is None else found[0]
-    total = work.number(db, SQL["count_ledger"], {"task_no": task_no, "most": COUNT_MAX + 1})
+    if found is None:
+        return Page(items=[], total=0)
+    total = _count_ledger(db, found[0])
     # Each part may fill the whole page, and what lies before the page, by itself.
     reach = page.offset + page.size + 1
-    values = {"task_no": task_no, "at": at, "mark": mark, "limit": reach, "offset": page.offset}
-    lines = list(db.execute(SQL["ledger"], values))[: page.size + 1]
-    shown = lines[: page.size]
+    values: Values = {"task_no": found[0], "at": at, "mark": mark, "limit": reach}
+    lines = _walk(db, SQL["ledger_of_executions"], values, SQL["segments_scheduled"], int(at), reach)
+    lines += db.execute(SQL["ledger_of_skips"], values)
+    lines.sort(key=lambda row: row[:2], reverse=True)
+    rest = lines[page.offset : reach]
+    shown = rest[: page.size]
     return Page(
         items=[rows.ledger_entry(row) for row in shown],
         total=min(total, COUNT_MAX),
         total_exact=total <= COUNT_MAX,
-        next_cursor=write_cursor("occurrences", *shown[-1][:2]) if len(lines) > len(shown) > 0 else None,
+        next_cursor=write_cursor("occurrences", *shown[-1][:2]) if len(rest) > len(shown) > 0 else None,
     )
+
+
+def _count_ledger(db: apsw.Connection, task_no: int) -> int:
+    most = COUNT_MAX + 1
+    skips = work.number(db, SQL["count_ledger_of_skips"], (task_no, most))
+    if not (segments := _segments(db)):
+        return skips
+    values = {"task_no": task_no, "segments": apsw.carray(segments), "most": most}
+    return skips + work.number(db, SQL["count_ledger_of_executions"], values)
 
 
 def statistics(db: apsw.Connection, now: Moment) -> Statistics:

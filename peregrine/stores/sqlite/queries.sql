@@ -191,6 +191,16 @@ INSERT INTO executions (id, task_no, occurrence, key, cause, priority, scheduled
     parameters, requested_by, follows)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING;
 
+-- name: spread_scheduled
+-- A segment has new executions, scheduled for moments between two bounds.
+INSERT INTO segments (no, listed_min, listed_max, scheduled_min, scheduled_max)
+VALUES (?1, 9223372036854775807, -9223372036854775808, ?2, ?3)
+ON CONFLICT (no) DO UPDATE SET scheduled_min = min(scheduled_min, ?2), scheduled_max = max(scheduled_max, ?3);
+
+-- name: spread_listed
+-- Something in a segment is listed at a moment.
+UPDATE segments SET listed_min = min(listed_min, ?2), listed_max = max(listed_max, ?2) WHERE no = ?1;
+
 -- name: add_skip
 -- A range of occurrences that did not run.
 INSERT INTO skips (task_no, first, last, count, reason, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
@@ -393,6 +403,11 @@ DELETE FROM attempts WHERE seq IN carray(?1);
 -- These executions, and with them their keys.
 DELETE FROM executions WHERE seq IN carray(?1);
 
+-- name: drop_empty_segment
+-- A segment, if nothing is left of it.
+DELETE FROM segments
+WHERE no = ?1 AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.seq BETWEEN ?1 << 13 AND (?1 << 13) + 8191);
+
 -- name: drop_empty_days
 -- Days of which nothing is left.
 DELETE FROM days WHERE completed = 0 AND failed = 0;
@@ -437,7 +452,7 @@ SELECT count(*) FROM executions e INDEXED BY executions_active WHERE e.state < 2
 
 -- name: list_started
 -- The executions on a page that do not wait, the newest first.
-SELECT e.seq, e.listed_at, e.id FROM executions e {indexed} WHERE e.listed_at IS NOT NULL AND {conditions}
+SELECT e.listed_at, e.id, e.seq FROM executions e {indexed} WHERE e.listed_at IS NOT NULL AND {conditions}
 ORDER BY e.listed_at DESC, e.id DESC LIMIT :limit OFFSET :offset;
 
 -- name: count_started
@@ -510,37 +525,60 @@ e.listed_at < :started_before;
 EXISTS (SELECT 1 FROM results r WHERE r.seq = e.seq
     AND (instr(lower(r.output), :text) > 0 OR instr(lower(r.error), :text) > 0));
 
--- name: ledger
--- A part of a task's ledger, newest first: occurrences with executions, those at odd moments, and skipped ranges.
-SELECT * FROM (
-    SELECT e.occurrence * 1000 AS first, printf('e%020d', e.seq) AS mark, e.occurrence * 1000, 1, NULL, e.id,
-        e.queued_at
-    FROM executions e INDEXED BY executions_by_occurrence
-    WHERE e.task_no = :task_no AND e.occurrence <= :at / 1000 AND e.scheduled_for = e.occurrence * 1000
-        AND (e.scheduled_for < :at OR printf('e%020d', e.seq) < :mark)
-    ORDER BY e.occurrence DESC LIMIT :limit)
-UNION ALL SELECT * FROM (
-    SELECT e.scheduled_for, printf('e%020d', e.seq), e.scheduled_for, 1, NULL, e.id, e.queued_at
-    FROM executions e INDEXED BY executions_odd_moment
-    WHERE e.task_no = :task_no AND e.scheduled_for <= :at AND e.scheduled_for IS NOT NULL
-        AND (e.occurrence IS NULL OR e.scheduled_for <> e.occurrence * 1000)
-        AND (e.scheduled_for < :at OR printf('e%020d', e.seq) < :mark)
-    ORDER BY e.scheduled_for DESC, e.seq DESC LIMIT :limit)
-UNION ALL SELECT * FROM (
-    SELECT s.first, printf('s%020d', s.no), s.last, s.count, s.reason, NULL, s.decided_at
-    FROM skips s INDEXED BY skips_by_task
-    WHERE s.task_no = :task_no AND s.first <= :at AND (s.first < :at OR printf('s%020d', s.no) < :mark)
-    ORDER BY s.first DESC, s.no DESC LIMIT :limit)
-ORDER BY 1 DESC, 2 DESC LIMIT :limit OFFSET :offset;
+-- name: segments_listed
+-- The segments that may hold what is listed at a moment or earlier, each with its upper bound, the newest first.
+SELECT no, listed_max FROM segments WHERE listed_min <= ?1 ORDER BY listed_max DESC;
 
--- name: count_ledger
--- How long a task's ledger is, up to a bound for each of its parts.
-SELECT (SELECT count(*) FROM (SELECT 1 FROM executions e INDEXED BY executions_by_occurrence
-        WHERE e.task_no = :task_no AND e.occurrence IS NOT NULL AND e.scheduled_for = e.occurrence * 1000 LIMIT :most))
-    + (SELECT count(*) FROM (SELECT 1 FROM executions e INDEXED BY executions_odd_moment
-        WHERE e.task_no = :task_no AND e.scheduled_for IS NOT NULL
-            AND (e.occurrence IS NULL OR e.scheduled_for <> e.occurrence * 1000) LIMIT :most))
-    + (SELECT count(*) FROM (SELECT 1 FROM skips s WHERE s.task_no = :task_no LIMIT :most));
+-- name: segments_scheduled
+-- The segments that may hold what is scheduled for a moment or earlier, each with its upper bound, the newest first.
+SELECT no, scheduled_max FROM segments WHERE scheduled_min <= ?1 ORDER BY scheduled_max DESC;
+
+-- name: segments
+-- All segments.
+SELECT no FROM segments;
+
+-- name: list_started_of_task
+-- The same as list_started for one task, from some segments.
+SELECT e.listed_at, e.id, e.seq FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND e.listed_at IS NOT NULL AND {conditions}
+ORDER BY e.listed_at DESC, e.id DESC LIMIT :limit;
+
+-- name: count_started_of_task
+-- How many of a task's executions that do not wait match, up to a bound.
+SELECT count(*) FROM (
+    SELECT 1 FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND e.listed_at IS NOT NULL AND {conditions} LIMIT :most);
+
+-- name: count_of_task
+-- How many executions a task has, up to a bound.
+SELECT count(*) FROM (
+    SELECT 1 FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no LIMIT :most);
+
+-- name: ledger_of_executions
+-- The occurrences of a task that have executions, from some segments, the newest first.
+SELECT e.scheduled_for, printf('e%020d', e.seq), e.scheduled_for, 1, NULL, e.id, e.queued_at
+FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND (e.scheduled_for IS NULL) = 0 AND e.scheduled_for <= :at
+    AND (e.scheduled_for < :at OR printf('e%020d', e.seq) < :mark)
+ORDER BY e.scheduled_for DESC, e.seq DESC LIMIT :limit;
+
+-- name: ledger_of_skips
+-- The occurrences of a task that did not run, the newest first.
+SELECT s.first, printf('s%020d', s.no), s.last, s.count, s.reason, NULL, s.decided_at
+FROM skips s INDEXED BY skips_by_task
+WHERE s.task_no = :task_no AND s.first <= :at AND (s.first < :at OR printf('s%020d', s.no) < :mark)
+ORDER BY s.first DESC, s.no DESC LIMIT :limit;
+
+-- name: count_ledger_of_executions
+-- How many occurrences of a task have executions, up to a bound.
+SELECT count(*) FROM (
+    SELECT 1 FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND (e.scheduled_for IS NULL) = 0 LIMIT :most);
+
+-- name: count_ledger_of_skips
+-- How many ranges of occurrences of a task did not run, up to a bound.
+SELECT count(*) FROM (SELECT 1 FROM skips WHERE task_no = ?1 LIMIT ?2);
 
 -- name: statistics
 -- The numbers of the status page; ?1 is the start of today.

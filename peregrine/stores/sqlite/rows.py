@@ -50,6 +50,9 @@ Record = TypeVar("Record")
 Row: TypeAlias = tuple[Any, ...]
 """What SQLite gives: the columns of one query, in its order."""
 
+SEGMENT_BITS: Final = 13
+"""A segment is so many neighbours in the order of creation, as a power of two (the schema says the same)."""
+
 NEVER: Final[Moment] = MOMENT_MAX + 1
 """Stands for "no moment": it sorts behind all."""
 
@@ -85,6 +88,9 @@ ATTEMPT_OUTCOME_NUMBERS: Final[dict[AttemptOutcome | None, int | None]] = {
 }
 
 QUEUED, RUNNING, COMPLETED, CANCELLED = 0, 1, 2, 4
+
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**63 - 1
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode

@@ -62,7 +62,7 @@ def integers(numbers: Iterable[int]) -> array[int]:
     return array("q", numbers)
 
 
-def number(db: apsw.Connection, text: str, values: Mapping[str, int | str | None] | Sequence[object] = ()) -> int:
+def number(db: apsw.Connection, text: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> int:
     """The one number that a query gives."""
     row = db.execute(text, values).fetchone()
     assert row is not None
@@ -167,7 +167,28 @@ def _queue_up(db: apsw.Connection, news: Sequence[NewExecution], known: Mapping[
     db.executemany(
         SQL["add_execution"], [rows.execution_row(new, numbers[new.task_id]) for new in news if new.task_id in numbers]
     )
-    _count_queued(db, db.total_changes() - before)
+    made = db.total_changes() - before
+    if made:
+        _spread_scheduled(db, db.last_insert_rowid(), made, news)
+        _count_queued(db, made)
+
+
+def _spread_scheduled(db: apsw.Connection, last: int, made: int, news: Sequence[NewExecution]) -> None:
+    """Widen the bounds of the segments in which the *made* newest executions lie."""
+    moments = [new.scheduled_for for new in news if new.scheduled_for is not None]
+    bounds = (min(moments), max(moments)) if moments else (rows.INTEGER_MAX, rows.INTEGER_MIN)
+    for segment in range(_segment(last - made + 1), _segment(last) + 1):
+        db.execute(SQL["spread_scheduled"], (segment, *bounds))
+
+
+def _spread_listed(db: apsw.Connection, seqs: Iterable[int], listed_at: Moment) -> None:
+    """Widen the bounds of the segments in which *seqs* lie."""
+    for segment in {_segment(seq) for seq in seqs}:
+        db.execute(SQL["spread_listed"], (segment, listed_at))
+
+
+def _segment(seq: int) -> int:
+    return seq >> rows.SEGMENT_BITS
 
 
 def _count_queued(db: apsw.Connection, more: int) -> None:
@@ -209,6 +230,7 @@ def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) 
         worker_no = number_of(db, "worker", request.worker_id)
         mark = rows.claim_mark(request.claim_id)
         db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
+        _spread_listed(db, seqs, request.now)
         _count_queued(db, -len(chosen))
         tasks = tasks_of(db, definitions, list(chosen.values()))
         started = db.execute(SQL["claims"], (apsw.carray(seqs),))
@@ -464,6 +486,7 @@ def _cancel(db: apsw.Connection, found: Sequence[Row], now: Moment) -> list[tupl
         if state == rows.QUEUED:
             db.execute(SQL["cancel_waiting"], (seq, now, outcome))
             db.execute(SQL["put_cancelled_result"], (seq, CANCELLED_OUTPUT, CANCELLED_ERROR))
+            _spread_listed(db, [seq], now if started_at is None else started_at)
             _count_queued(db, -1)
             tallies.add(task_no, started_at, now, CANCELLED_ERROR)
             verdict = CancelVerdict.CANCELLED
@@ -514,6 +537,7 @@ def purge(db: apsw.Connection, before: Moment, limit: int) -> tuple[int, int]:
     if seqs:
         for step in ("drop_results", "drop_attempts", "drop_executions"):
             db.execute(SQL[step], (apsw.carray(integers(seqs)),))
+        db.executemany(SQL["drop_empty_segment"], [(segment,) for segment in {_segment(seq) for seq in seqs}])
         days.write(db)
         db.execute(SQL["drop_empty_days"])
     before_skips = db.total_changes()

@@ -102,19 +102,30 @@ CREATE TABLE executions (
     attempt_outcome INTEGER        -- of the newest attempt, when all else about that stands in this row (see rows.py)
 ) STRICT;
 CREATE UNIQUE INDEX executions_by_id ON executions (id);
-CREATE UNIQUE INDEX executions_by_occurrence ON executions (task_no, occurrence) WHERE occurrence IS NOT NULL;
+-- By second first, so new entries lie side by side at its end whatever tasks they belong to.
+CREATE UNIQUE INDEX executions_by_occurrence ON executions (occurrence, task_no) WHERE occurrence IS NOT NULL;
 CREATE UNIQUE INDEX executions_by_key ON executions (key) WHERE key IS NOT NULL;
 -- These two hold only what has not ended, so a long history makes them neither deeper nor slower.
 CREATE INDEX executions_waiting ON executions (rank, available_at, seq, task_no) WHERE state = 0;
 CREATE INDEX executions_active ON executions (state, task_no) WHERE state < 2;
 -- Entered when an execution starts and not touched when it ends.
 CREATE INDEX executions_listed ON executions (listed_at) WHERE listed_at IS NOT NULL;
-CREATE INDEX executions_listed_by_task ON executions (task_no, listed_at) WHERE listed_at IS NOT NULL;
+-- The history of a task, in segments of 8,192 neighbours (see below).
+CREATE INDEX executions_by_task ON executions (seq >> 13, task_no, scheduled_for IS NULL);
 -- The few that are not of the common kind, for the filters that look for them.
 CREATE INDEX executions_unsuccessful ON executions (listed_at) WHERE state > 2;
 CREATE INDEX executions_asked_for ON executions (cause, listed_at) WHERE cause <> 0;
-CREATE INDEX executions_odd_moment ON executions (task_no, scheduled_for)
-    WHERE scheduled_for IS NOT NULL AND (occurrence IS NULL OR scheduled_for <> occurrence * 1000);
+
+CREATE TABLE segments (
+    no INTEGER PRIMARY KEY,        -- seq >> 13
+    listed_min INTEGER NOT NULL,
+    listed_max INTEGER NOT NULL,
+    scheduled_min INTEGER NOT NULL,
+    scheduled_max INTEGER NOT NULL
+) STRICT;
+-- Between which bounds the moments of a segment's executions lie. An index by task alone would put each new execution
+-- of a thousand tasks on a page of its own, so every one would cost two pages; by segment and task they share a few
+-- dozen. A reader of one task's history walks the segments from the newest bound down and stops when none can hold more.
 
 CREATE TABLE attempts (
     seq INTEGER NOT NULL,
