@@ -62,7 +62,7 @@ KEEP_IDLE: Final = 1.5
 as it closes."""
 _NO_TYPE: Final = ("Content-Type",)
 DRAFTS_MAX: Final = 2048
-DRAFT_BODY_MAX: Final = 8 * 1024
+DRAFT_SIZE_MAX: Final = 8 * 1024
 LOOK_UP_THREADS: Final = 8
 
 LookUp: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
@@ -288,9 +288,9 @@ class HttpExecutor:
         return request
 
     def _draft_of(self, payload: HttpPayload) -> Draft:
-        """*payload*, read once; those with a big body are read each time, so that what is kept stays small."""
-        is_small = len(payload.body or "") <= DRAFT_BODY_MAX
-        return self._kept_draft(payload) if is_small else Draft(payload)
+        """*payload*, read once; a large one is read each time, so that what is kept stays small."""
+        size = len(payload.body or "") + sum(len(value) for _, value in payload.headers)
+        return self._kept_draft(payload) if size <= DRAFT_SIZE_MAX else Draft(payload)
 
     # ── the walk: one request and its redirects ──────────────────────────────────────────────────
 

@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus
 
+from peregrine.domain import redaction as settings
 from peregrine.domain.payload import JsonValue
+from peregrine.domain.redaction import HIDDEN
 
-HIDDEN: Final = "***"
 SECRET_MIN: Final = 4
 """Shorter values are not hidden: they would blank out ordinary text, and no secret is that short."""
 GUESSED_MIN: Final = 6
@@ -32,10 +33,17 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 @lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """Whether what stands under *name* (a header, a query key, a JSON key) is to be hidden."""
+    """Whether what stands under *name* (a header, a query key, a JSON key) is to be hidden.
+
+    Wider than what makes a setting write-only: to hide too much of an output costs less than to hide too little.
+    """
     if name.lower() in _NEVER:
         return False
-    return bool(_ANYWHERE.search(name)) or any(word.lower() in _WORDS for word in _WORD.findall(name))
+    return (
+        settings.is_secret_name(name)
+        or bool(_ANYWHERE.search(name))
+        or any(word.lower() in _WORDS for word in _WORD.findall(name))
+    )
 
 
 class Redactor:

@@ -250,17 +250,21 @@ NO_ADDRESS = [
     # Forms that a resolver takes for 127.0.0.1 or 0.0.0.0.
     "http://2130706433/", "http://0x7f000001/", "http://0177.0.0.1/", "http://127.1/", "http://0x7f.1/", "http://0/",
     "http://017700000001/", "http://127.0.1/", "http://127.0.0.1./", "http://0x7F.0x0.0x0.0x1/", "http://1.2.3.4.5/",
-    "http://00.0.0.0/", "http://127.0.0.01/", "http://127.0.0.0x1/", "http://foo.0x7f/", "http://foo.1/", "http://256.1.1.1/",
+    "http://00.0.0.0/", "http://127.0.0.01/", "http://127.0.0.0x1/", "http://foo.0x7f/", "http://foo.1/",
+    "http://256.1.1.1/",
     # Letters and digits that stand for others.
     "http://１２７.0.0.1/", "http://①②⑦.0.0.1/", "http://127。0。0。1/", "http://127．0．0．1/", "http://ⓛocalhost/",
     "http://ｌｏｃａｌｈｏｓｔ/", "http://ﬁle.example/", "http://straße.example/", "http://exa\u200bmple.com/",
     "http://exam\u00adple.com/", "http://example\u2024com/",
     # Names that are none.
     "http://my_host/", "http://-x.example/", "http://x-.example/", "http://a..b/", "http://.example/", "http:///x",
-    "http://" + "a" * 64 + ".example/", "http://" + "a." * 127 + "ab/", "http://%31%32%37.0.0.1/", "http://exam%70le.com/",
-    "http://[::1/", "http://[::1]x/", "http://[127.0.0.1]/", "http://[fe80::1%25eth0]/", "http://[::1%eth0]/", "http://[v1.a]/",
+    "http://" + "a" * 64 + ".example/", "http://" + "a." * 127 + "ab/", "http://%31%32%37.0.0.1/",
+    "http://exam%70le.com/",
+    "http://[::1/", "http://[::1]x/", "http://[127.0.0.1]/", "http://[fe80::1%25eth0]/", "http://[::1%eth0]/",
+    "http://[v1.a]/",
     # Another scheme, or none.
-    "file:///etc/passwd", "gopher://127.0.0.1/", "ftp://x/", "dict://x:11211/", "javascript:alert(1)", "//example.com/",
+    "file:///etc/passwd", "gopher://127.0.0.1/", "ftp://x/", "dict://x:11211/", "javascript:alert(1)",
+    "//example.com/",
     "example.com", "http:example.com", "http:/example.com", "", "ws://example.com/", "jar:http://x/",
     # Who is asked must not depend on who reads.
     "http://user@example.com/", "http://user:word@example.com/", "http://example.com@127.0.0.1/",

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -312,7 +313,7 @@ async def test_nobody_listens() -> None:
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────
 
 SECRET = "hush-hush/never+said&out"
-PLACES = {
+PLACES: dict[str, dict[str, Any]] = {
     "header": {"headers": (("X-Any", "{{ secret.TOKEN }}"),)},
     "own header": {"headers": (("Authorization", f"Bearer {SECRET}"),)},
     "own cookie": {"headers": (("Cookie", f"a=b; sid={SECRET}"),)},
@@ -327,7 +328,7 @@ PLACES = {
 async def test_a_secret_that_the_target_repeats_is_not_shown(target: HttpTarget, place: str, path: str) -> None:
     quoted = "%68ush-hush%2Fnever%2Bsaid%26out"
     async with executor(secrets={"TOKEN": SECRET}) as made:
-        outcome = await run(made, target.url(path.format(quoted)), follow_redirect=True, **PLACES[place])  # type: ignore[arg-type]
+        outcome = await run(made, target.url(path.format(quoted)), follow_redirect=True, **PLACES[place])
 
     for spelling in (SECRET, "hush-hush%2Fnever%2Bsaid%26out", "hush-hush/never%2Bsaid%26out"):
         assert spelling not in repr(outcome)

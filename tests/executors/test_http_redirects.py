@@ -87,10 +87,14 @@ async def test_a_chain_has_an_end(target: HttpTarget) -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        "http://169.254.169.254/latest/meta-data/", "//169.254.169.254/", "http://127.0.0.2:{}/", "http://localhost:{}/",
-        "http://2130706433:{}/", "http://0x7f.1:{}/", "http://[::1]:{}/", "http://[::ffff:127.0.0.2]:{}/", "http://0:{}/",
-        "http://１２７.0.0.2:{}/", "file:///etc/passwd", "gopher://127.0.0.1:{}/", "javascript:alert(1)", "ftp://127.0.0.1/",
-        "http://me:hunter22@127.0.0.1:{}/", "http://127.0.0.1:{}\\@x/", "http://127.0.0.1:{}/a b", "http://[::1", "http://",
+        "http://169.254.169.254/latest/meta-data/", "//169.254.169.254/", "http://127.0.0.2:{}/",
+        "http://localhost:{}/",
+        "http://2130706433:{}/", "http://0x7f.1:{}/", "http://[::1]:{}/", "http://[::ffff:127.0.0.2]:{}/",
+        "http://0:{}/",
+        "http://１２７.0.0.2:{}/", "file:///etc/passwd", "gopher://127.0.0.1:{}/", "javascript:alert(1)",
+        "ftp://127.0.0.1/",
+        "http://me:hunter22@127.0.0.1:{}/", "http://127.0.0.1:{}\\@x/", "http://127.0.0.1:{}/a b", "http://[::1",
+        "http://",
         "http:ok", "http:/ok", "http://127.0.0.1:99999/", "http://127.0.0.1:{}/\x01",
     ],
 )  # fmt: skip

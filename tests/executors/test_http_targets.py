@@ -49,13 +49,17 @@ def assert_blocked(outcome: Outcome, target: HttpTarget) -> None:
 
 # {} stands for the port of a server that listens on 127.0.0.1; the port itself is open.
 LOOPBACK_FORMS = [
-    "http://127.0.0.1:{}/", "http://127.0.0.2:{}/", "http://localhost:{}/", "http://LOCALHOST:{}/", "http://localhost.:{}/",
+    "http://127.0.0.1:{}/", "http://127.0.0.2:{}/", "http://localhost:{}/", "http://LOCALHOST:{}/",
+    "http://localhost.:{}/",
     "http://a.localhost:{}/", "http://2130706433:{}/", "http://0x7f000001:{}/", "http://017700000001:{}/",
-    "http://0177.0.0.1:{}/", "http://0x7f.1:{}/", "http://127.1:{}/", "http://127.0.1:{}/", "http://0:{}/", "http://0.0.0.0:{}/",
+    "http://0177.0.0.1:{}/", "http://0x7f.1:{}/", "http://127.1:{}/", "http://127.0.1:{}/", "http://0:{}/",
+    "http://0.0.0.0:{}/",
     "http://127.0.0.1.:{}/", "http://１２７.0.0.1:{}/", "http://①②⑦.⓪.⓪.①:{}/", "http://127。0。0。1:{}/",
-    "http://ｌocalhost:{}/", "http://[::ffff:127.0.0.1]:{}/", "http://[::ffff:7f00:1]:{}/", "http://[0:0:0:0:0:ffff:127.0.0.1]:{}/",
+    "http://ｌocalhost:{}/", "http://[::ffff:127.0.0.1]:{}/", "http://[::ffff:7f00:1]:{}/",
+    "http://[0:0:0:0:0:ffff:127.0.0.1]:{}/",
     "http://[::127.0.0.1]:{}/", "http://[64:ff9b::127.0.0.1]:{}/", "http://[64:ff9b:1::7f00:1]:{}/",
-    "http://[2002:7f00:1::]:{}/", "http://[::]:{}/", "http://[::1]:{}/", "http://[::1%25lo]:{}/", "http://[fe80::1]:{}/",
+    "http://[2002:7f00:1::]:{}/", "http://[::]:{}/", "http://[::1]:{}/", "http://[::1%25lo]:{}/",
+    "http://[fe80::1]:{}/",
     "http://user@127.0.0.1:{}/", "http://example.com@127.0.0.1:{}/", "http://127.0.0.1:{}\\@example.com/",
     "http://127.0.0.1%2f@example.com:{}/", "http://%31%32%37.0.0.1:{}/", "http://127.0.0.1:{}:80/",
     "http:127.0.0.1:{}/",
@@ -81,8 +85,10 @@ async def test_no_form_of_loopback_is_reached(target: HttpTarget, url: str) -> N
     [
         "169.254.169.254", "[fd00:ec2::254]", "100.100.100.200", "192.0.0.192", "168.63.129.16", "10.0.0.1",
         "172.16.0.1",
-        "192.168.0.1", "[fe80::1]", "[fec0::1]", "224.0.0.1", "[ff02::1]", "255.255.255.255", "198.18.0.1", "192.0.2.1",
-        "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::a9fe:a9fe]", "[2002:a9fe:a9fe::]", "[::ffff:169.254.169.254]", "[2001::1]",
+        "192.168.0.1", "[fe80::1]", "[fec0::1]", "224.0.0.1", "[ff02::1]", "255.255.255.255", "198.18.0.1",
+        "192.0.2.1",
+        "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::a9fe:a9fe]", "[2002:a9fe:a9fe::]", "[::ffff:169.254.169.254]",
+        "[2001::1]",
     ],
 )  # fmt: skip
 async def test_metadata_and_private_networks_are_refused_before_any_packet(target: HttpTarget, host: str) -> None:
