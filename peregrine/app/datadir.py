@@ -37,8 +37,8 @@ class DataDir:
         """The operator's token."""
         return self.path / OPERATOR_TOKEN
 
-    def prepare(self) -> list[str]:
-        """Make it if it is not there; what an operator should know about it.
+    def prepare(self) -> None:
+        """Make it if it is not there.
 
         Raises:  BadConfiguration if it can't be made or written.
         """
@@ -48,6 +48,9 @@ class DataDir:
             raise BadConfiguration(f"SCHEDULER_DATA_DIR={self.path}: can't be made: {error.strerror}") from None
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise BadConfiguration(f"SCHEDULER_DATA_DIR={self.path}: this user may not write there")
+
+    def warnings(self) -> list[str]:
+        """What an operator should know about it. A directory of somebody else's making is left as it is."""
         mode = stat.S_IMODE(self.path.stat().st_mode)
         if mode & _OTHERS:
             return [f"{self.path} can be entered by other users (mode {mode:04o}); chmod 700 keeps them out"]

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from peregrine.app.datadir import OPERATOR_TOKEN
 from peregrine.app.greeting import program, say
+from peregrine.app.life import Started
 from peregrine.app.listen import listen
-from peregrine.app.serve import Started, serve
-from peregrine.app.settings import check_embedded, load
+from peregrine.app.serve import serve
+from peregrine.app.settings import load
 from peregrine.cli.client import Away, Client, Document, Refused
 from peregrine.domain.errors import BadConfiguration
 
@@ -47,9 +48,7 @@ def demo(flags: Mapping[str, str]) -> int:
         "SCHEDULER_SHUTDOWN_GRACE": "1s",
         "LOG_LEVEL": "warning",
     }
-    loaded = load(settings)
-    check_embedded(loaded.settings)
-    return serve(loaded, beside=Demonstration().run)
+    return serve(load(settings), beside=Demonstration().run)
 
 
 def _free_port(asked: str | None) -> int:

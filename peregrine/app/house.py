@@ -11,15 +11,11 @@ class ThisHouse:
     """The service's own verbs, as ``cli.house.House`` describes them."""
 
     def serve(self, flags: Flags) -> int:
-        """Run the service; what is wrong with its settings is said before anything big is loaded."""
-        from peregrine.app.settings import check_embedded, load
-
-        loaded = load(flags)
-        check_embedded(loaded.settings)
-
+        """Run the service."""
         from peregrine.app.serve import serve
+        from peregrine.app.settings import load
 
-        return serve(loaded)
+        return serve(load(flags))
 
     def demo(self, flags: Flags) -> int:
         """Run the demonstration."""

@@ -71,9 +71,9 @@ def test_an_empty_secret_is_refused(data_dir: DataDir) -> None:
 def test_a_directory_open_to_others_is_warned_of_and_left_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
 
-    warnings = DataDir(tmp_path).prepare()
+    DataDir(tmp_path).prepare()
 
-    assert "mode 0755" in warnings[0]
+    assert "mode 0755" in DataDir(tmp_path).warnings()[0]
     assert mode(tmp_path) == 0o755
 
 

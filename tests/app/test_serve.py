@@ -199,16 +199,25 @@ def test_two_signals_skip_the_wait_and_a_start_takes_up_what_ran(service: Runnin
         assert second.end(signal.SIGINT) == 0
 
 
-def test_a_token_that_holds_no_more_is_renewed(tmp_path: Path) -> None:
+def test_a_token_that_holds_no_more_is_renewed_and_no_child_stays_behind(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(0o700)
     file = tmp_path / "data" / "operator-token"
     file.touch(0o600)
     file.write_text("expired long ago")
 
-    with serving(tmp_path) as running:
+    with serving(tmp_path, **WORK) as running:
         assert "renewed" in running.said
         assert running.client.get("tasks")["total"] >= 0
+        children = children_of(running.process.pid)
         assert running.end() == 0
+
+    assert children
+    assert [child for child in children if os.path.exists(f"/proc/{child}")] == []
+
+
+def children_of(pid: int) -> list[str]:
+    """The processes that it started and that live."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 # ── not up at all ────────────────────────────────────────────────────────────────────────────────
@@ -264,13 +273,3 @@ def test_the_demonstration_works_on_its_own_data_and_ends_clean(tmp_path: Path) 
         assert not (tmp_path / "data").exists()
         assert running.client.get("executions", outcome="succeeded")["total"] >= 1
         assert running.end(signal.SIGINT) == 0
-
-
-def test_the_children_of_a_service_end_with_it(tmp_path: Path) -> None:
-    with serving(tmp_path, **WORK) as running:
-        pid = running.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        assert running.end() == 0
-
-    assert children
-    assert [child for child in children if os.path.exists(f"/proc/{child}")] == []
