@@ -200,7 +200,7 @@ class Cron:
             if wall > WALL_MAX:
                 return None
             wall = WALL_MIN
-        day, second = divmod(wall, 86_400)
+        day, second = divmod(wall, DAY_SECONDS)
         today = date.fromordinal(day + _EPOCH_ORDINAL)
         month, number = today.month, today.day
         if self.months >> month & 1:
@@ -209,10 +209,10 @@ class Cron:
             if mask >> number & 1:
                 time = self._time_from(second)
                 if time >= 0:
-                    return day * 86_400 + time
+                    return day * DAY_SECONDS + time
             later = mask >> number + 1
             if later:
-                return (day + (later & -later).bit_length()) * 86_400 + self._first_of_day
+                return (day + (later & -later).bit_length()) * DAY_SECONDS + self._first_of_day
         return self._next_month(today.year, month)
 
     def count_walls(self, low: int, high: int) -> int:
@@ -223,9 +223,9 @@ class Cron:
         low, high = max(low, WALL_MIN), min(high, WALL_MAX + 1)
         if low >= high:
             return 0
-        first_day, first_second = divmod(low, 86_400)
-        last_day, last_second = divmod(high, 86_400)
-        total = self._count_days(first_day, last_day) * self._times_before(86_400)
+        first_day, first_second = divmod(low, DAY_SECONDS)
+        last_day, last_second = divmod(high, DAY_SECONDS)
+        total = self._count_days(first_day, last_day) * self._times_before(DAY_SECONDS)
         if first_second and self._count_days(first_day, first_day + 1):
             total -= self._times_before(first_second)
         if last_second and self._count_days(last_day, last_day + 1):
@@ -281,7 +281,7 @@ class Cron:
             mask = self.days_mask(first % 7, month_length(year, month))
             if mask:
                 day = first - _EPOCH_ORDINAL + (mask & -mask).bit_length() - 2
-                return day * 86_400 + self._first_of_day
+                return day * DAY_SECONDS + self._first_of_day
 
     def _times_before(self, second: int) -> int:
         """How many times of day match in [0, *second*)."""
@@ -368,7 +368,8 @@ def parse_cron(expression: str) -> Cron:
 
 def _spelled_out(text: str) -> str:
     """The six fields that a descriptor stands for."""
-    word = text.lower()
+    # Foreign letters may turn into ours in lower(): the Kelvin sign into k.
+    word = text.lower() if text.isascii() else text
     if word in _DESCRIPTORS:
         return _DESCRIPTORS[word]
     if word == "@reboot":
@@ -533,7 +534,8 @@ def _step(kind: FieldKind, item: str, text: str) -> int:
     if not text:
         _refuse(kind, item, "a number must follow /, as in */5")
     if text.isdigit() and len(text) > 2:
-        _refuse(kind, item, f"a step has one or two digits{_every_hint(kind, int(text))}")
+        hint = _every_hint(kind, int(text)) if len(text) < 6 else ""
+        _refuse(kind, item, f"a step has one or two digits{hint}")
     if not _is_number(text):
         _refuse(kind, item, "a step is a plain number, as in */5")
     step = int(text)
@@ -675,7 +677,9 @@ def _every_hint(kind: FieldKind, step: int) -> str:
     """What to write for "every *step* units", as an interval."""
     if kind is MONTH:
         return ""
-    minutes, seconds = divmod(step * {SECOND: 1, MINUTE: 60, HOUR: 3600, DAY: 86_400, WEEKDAY: 86_400}[kind], 60)
+    if kind in (DAY, WEEKDAY):
+        return f"; for every {step} days write `@every {step}d`"
+    minutes, seconds = divmod(step * {SECOND: 1, MINUTE: 60, HOUR: 3600}[kind], 60)
     hours, minutes = divmod(minutes, 60)
     units = ((hours, "h"), (minutes, "m"), (seconds, "s"))
     return f"; for every {step} {kind.plural} write `@every {''.join(f'{n}{unit}' for n, unit in units if n)}`"

@@ -306,7 +306,7 @@ class Trigger:
 
 # --- Reading ----------------------------------------------------------------------------------------------------
 
-_PREFIX: Final = re.compile(r"(?:CRON_)?TZ=([^ \t]*)(?:[ \t]+|$)", re.ASCII)
+_PREFIX: Final = re.compile(r"(?:CRON_)?TZ=([^ \t]*)(?:[ \t]+|$)", re.ASCII | re.IGNORECASE)
 _INTERVAL: Final = re.compile(r"P[0-9T]", re.ASCII | re.IGNORECASE)
 _DATE: Final = re.compile(r"\d{4}-\d", re.ASCII)
 _ONCE: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import lru_cache
+from importlib.resources import files
 from itertools import pairwise
 from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 FOREVER: Final = 1 << 60
 """Farther than any instant; stands for "no end"."""
@@ -83,14 +84,14 @@ class Zone:
     """One zone; ask `find_zone` for it, so that all share what has been found of it."""
 
     key: str
-    info: ZoneInfo | None
+    source: ZoneInfo | None
     """None for UTC, which needs no data and no looking up."""
 
     _years: dict[int, tuple[Segment, ...]] = field(default_factory=dict, repr=False)
 
     def segment_at(self, instant: int) -> Segment:
         """The segment that contains *instant*."""
-        if self.info is None:
+        if self.source is None:
             return _UTC_SEGMENT
         segments = self._segments(_year_of(instant))
         for segment in segments:
@@ -133,8 +134,8 @@ class Zone:
         if year < _FIRST_YEAR:
             segments = self._years[_FIRST_YEAR - 1] = (self._before_history(),)
             return segments
-        if year >= _RULED_FROM and (model := _model_year(year)) != year:
-            # Not kept: far years are many, rare, and cheap to make.
+        if year >= _RULED_FROM and (model := _MODEL_YEARS[_kind_of_year(year)]) != year:
+            # Not kept: far years are many, seldom asked for, and cheap to make.
             return _shifted(self._segments(model), _year_start(year) - _year_start(model))
         segments = self._years[year] = self._probed(_year_start(year), _year_start(year + 1))
         return segments
@@ -179,7 +180,7 @@ class Zone:
 
     def _probe(self, instant: int) -> int:
         """The offset that ``zoneinfo`` says for *instant*."""
-        offset = datetime.fromtimestamp(instant, self.info).utcoffset()
+        offset = datetime.fromtimestamp(instant, self.source).utcoffset()
         assert offset is not None
         return offset.days * 86_400 + offset.seconds
 
@@ -202,17 +203,28 @@ def find_zone(key: str) -> Zone:
         raise ZoneError(f"the time zone name is longer than {KEY_MAX} characters")
     if key in _ALWAYS_UTC:
         return Zone(key, None)
-    if key not in _known_keys():
+    # Only a list of names is proof against paths, and against file systems that take "utc" for "UTC".
+    if key in _NOT_ZONES or not (key in _packaged_keys() or key in _known_keys()):
         raise ZoneError(_why_not(key))
-    return Zone(key, ZoneInfo(key))
+    try:
+        return Zone(key, ZoneInfo(key))
+    except (OSError, ValueError, ZoneInfoNotFoundError) as error:
+        raise ZoneError(f'the data of time zone "{key}" can\'t be read') from error
+
+
+@lru_cache(maxsize=1)
+def _packaged_keys() -> frozenset[str]:
+    """The zone names that the ``tzdata`` package lists; one small file."""
+    try:
+        return frozenset(files("tzdata").joinpath("zones").read_text(encoding="ascii").split())
+    except (ModuleNotFoundError, OSError):
+        return frozenset()
 
 
 @lru_cache(maxsize=1)
 def _known_keys() -> frozenset[str]:
-    """Every zone name there is. Read once: only a list of names is proof against paths and against file systems
-    that take ``europe/berlin`` for ``Europe/Berlin``.
-    """
-    return frozenset(available_timezones()) - _NOT_ZONES
+    """Every zone name there is, the machine's own too. Opens hundreds of files, so only for what is not listed."""
+    return frozenset(available_timezones())
 
 
 def _why_not(key: str) -> str:
@@ -226,7 +238,7 @@ def _why_not(key: str) -> str:
         return 'not a time zone name; write an IANA name such as "Europe/Berlin" or "UTC"'
     if key in _NOT_ZONES or key == "local":
         return f'"{key}" depends on the machine; write an IANA name such as "Europe/Berlin" or "UTC"'
-    exact = next((known for known in sorted(_known_keys()) if known.lower() == key.lower()), None)
+    exact = next((known for known in sorted(_known_keys() - _NOT_ZONES) if known.lower() == key.lower()), None)
     if exact or key.lower() == "z":
         return f'unknown time zone "{key}"; names are spelled exactly: write "{exact or "UTC"}"'
     return f'unknown time zone "{key}"; write an IANA name such as "Europe/Berlin" or "UTC"'
@@ -246,14 +258,14 @@ def _year_start(year: int) -> int:
     return (date(year, 1, 1).toordinal() - _EPOCH_ORDINAL) * 86_400
 
 
-def _model_year(year: int) -> int:
-    """The first ruled year with the same length and the same weekday of 1 January."""
-    start, length = date(year, 1, 1).weekday(), _year_start(year + 1) - _year_start(year)
-    return next(
-        model
-        for model in range(_RULED_FROM, _RULED_FROM + 28)
-        if date(model, 1, 1).weekday() == start and _year_start(model + 1) - _year_start(model) == length
-    )
+def _kind_of_year(year: int) -> tuple[int, int]:
+    """The weekday of 1 January and the length in seconds."""
+    start = _year_start(year)
+    return (start // 86_400) % 7, _year_start(year + 1) - start
+
+
+_MODEL_YEARS: Final = {_kind_of_year(year): year for year in range(_RULED_FROM, _RULED_FROM + 28)}
+"""For each of the 14 kinds of year a ruled year of that kind; any 28 years without a turn of the century hold all."""
 
 
 def _shifted(segments: tuple[Segment, ...], by: int) -> tuple[Segment, ...]:

@@ -181,6 +181,7 @@ def test_two_day_fields_match_either_unless_one_is_a_star(days: str, weekdays: s
 def test_spellings_of_one_meaning_are_equal() -> None:
     assert parse_cron("0 0 9 * * MON-FRI") == parse_cron("0 9 ? * 1-5")
     assert parse_cron("0 0 0 * * FRIL") == parse_cron("0 0 0 * * 5#L")
+    assert parse_cron("0 0 0 * * 7#1,7L") == parse_cron("0 0 0 * * SUN#1,SUNL")
     assert parse_cron("0 0 0 13 * *") != parse_cron("0 0 0 13 * 0-6")
     assert parse_cron("0 * * * * *") != parse_cron("0 0-59 0-23 * * *")
 
@@ -207,6 +208,34 @@ def test_named_times_have_no_star_and_no_step_in_the_time(expression: str, perio
     assert parse_cron(expression).periodic is periodic
 
 
+@pytest.mark.parametrize(
+    ("expression", "first", "end", "count"),
+    [
+        ("0 0 0 * * *", "2024-01-01", "2024-12-31", 365),
+        ("0 0 0 * * *", "2024-01-01", "2025-01-01", 366),
+        ("0 0 0 * * *", "2000-01-01", "2400-01-01", 146_097),
+        ("0 0 0 * * *", "2000-05-17", "2400-05-17", 146_097),
+        ("0 0 0 29 2 *", "2000-01-01", "2400-01-01", 97),
+        ("0 0 0 31 12 *", "2000-01-01", "2400-01-01", 400),
+        ("0 0 0 * * FRI", "2000-01-01", "2400-01-01", 20_871),
+        ("0 0 0 13 * ?", "2000-01-01", "2400-01-01", 4_800),
+        ("*/2 * 1-2 * * *", "2025-01-01", "2026-01-01", 365 * 2 * 60 * 30),
+        ("0 0 0 30 2 *", "2000-01-01", "2400-01-01", 0),
+    ],
+)
+def test_counts_over_years(expression: str, first: str, end: str, count: int) -> None:
+    assert parse_cron(expression).count_walls(wall(f"{first}T00:00:00"), wall(f"{end}T00:00:00")) == count
+
+
+@pytest.mark.parametrize("days", ["L-30,L-29,L-28", "31,30,29", "31W", "L", "1-31"])
+@pytest.mark.parametrize("weekdays", ["*", "MON", "SUN#5", "SATL"])
+def test_no_mask_holds_a_day_outside_its_month(days: str, weekdays: str) -> None:
+    cron = parse_cron(f"0 0 0 {days} * {weekdays}")
+    for length in (28, 29, 30, 31):
+        for first in range(7):
+            assert cron.days_mask(first, length) & ~((2 << length) - 2) == 0
+
+
 # --- Warned -------------------------------------------------------------------------------------------------------
 
 
@@ -217,8 +246,8 @@ def test_named_times_have_no_star_and_no_step_in_the_time(expression: str, perio
         ("*/90 * * * *", 'minute: "*/90": fires only at :00; for every 90 minutes write `@every 1h30m`'),
         ("*/90 * * * * *", 'second: "*/90": fires only at second 0; for every 90 seconds write `@every 1m30s`'),
         ("0 0 */36 * * *", 'hour: "*/36": fires only in the hour 00:00; for every 36 hours write `@every 36h`'),
-        ("0 0 0 */45 * *", 'day of month: "*/45": fires only on day 1; for every 45 days write `@every 1080h`'),
-        ("0 0 0 * * */10", 'weekday: "*/10": fires only on Sunday; for every 10 days write `@every 240h`'),
+        ("0 0 0 */45 * *", 'day of month: "*/45": fires only on day 1; for every 45 days write `@every 45d`'),
+        ("0 0 0 * * */10", 'weekday: "*/10": fires only on Sunday; for every 10 days write `@every 10d`'),
         ("0 0 0 1 */18 *", 'month: "*/18": fires only in January'),
         ("0 15/50 * * * *", 'minute: "15/50": fires only at :15; for every 50 minutes write `@every 50m`'),
         ("0 0-10/20 * * * *", 'minute: "0-10/20": fires only at :00; for every 20 minutes write `@every 20m`'),
@@ -319,6 +348,7 @@ def test_steps_that_fit_are_not_warned_of(expression: str) -> None:
         ("0 */x * * * *", "minute", "*/x", "a step is a plain number"),
         ("0 0 0 * */FEB *", "month", "*/FEB", "a step is a plain number"),
         ("0 */120 * * * *", "minute", "*/120", "for every 120 minutes write `@every 2h`"),
+        ("0 */" + "9" * 240 + " * * * *", "minute", "*/" + "9" * 240, "one or two digits"),
         ("0 /5 * * * *", "minute", "/5", "a value is missing"),
         # L and W in the day of month.
         ("0 0 0 L-0 * *", "day of month", "L-0", "from 1 to 30"),
@@ -359,6 +389,7 @@ def test_steps_that_fit_are_not_warned_of(expression: str) -> None:
         ("@reboot", "expression", "@reboot", "has no meaning in a service"),
         ("@REBOOT", "expression", "@REBOOT", "has no meaning in a service"),
         ("@fortnightly", "expression", "@fortnightly", "unknown descriptor"),
+        ("@wee\u212aly", "expression", "@wee\u212aly", "unknown descriptor"),
         ("@daily 5", "expression", "@daily 5", "stands alone"),
         ("@", "expression", "@", "unknown descriptor"),
     ],
@@ -375,6 +406,7 @@ def test_refusal_names_field_part_and_reason(expression: str, field: str, part: 
     assert issubclass(CronError, ScheduleError)
     assert error.parameter == "schedule"
     assert str(error).isprintable(), "a message is one clean line"
+    assert len(str(error)) < 300
 
 
 @pytest.mark.parametrize("expression", ["0 0 22-2 * * *", "0 0 22-2/2 * * *", "0 0 0 * NOV-FEB *", "0 0 0 * * 5-1"])

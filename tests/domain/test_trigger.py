@@ -129,6 +129,9 @@ def between(trigger: Trigger, after: str, upto: str) -> list[str]:
          ["2025-03-30T01:00:00Z"]),
         ("Antarctica/Troll", "0 30 1,2 * * *", "2025-10-25T12:00:00Z", "2025-10-26T12:00:00Z",
          ["2025-10-25T23:30:00Z", "2025-10-26T00:30:00Z"]),
+        # Casey moved by just three hours, 02:00 -> 05:00.
+        ("Antarctica/Casey", "0 30 3 * * *", "2009-10-17T12:00:00Z", "2009-10-18T12:00:00Z",
+         ["2009-10-17T18:00:00Z"]),
         # Apia left out 30 December 2011: more than three hours are not made up.
         ("Pacific/Apia", "0 0 9 * * *", "2011-12-29T00:00:00Z", "2012-01-01T00:00:00Z",
          ["2011-12-29T19:00:00Z", "2011-12-30T19:00:00Z", "2011-12-31T19:00:00Z"]),
@@ -199,6 +202,27 @@ def test_instant_of_the_gap_is_found_from_the_second_before() -> None:
     assert firings(trigger, "2025-03-09T07:00:00Z", 1) == ["2025-03-10T06:30:00Z"]
 
 
+def test_first_and_last_second_of_a_repeated_hour_belong_to_one_pass() -> None:
+    last = made("59 59 1 * * *", NEW_YORK)
+    assert firings(last, "2025-11-02T06:59:58Z", 1) == ["2025-11-03T06:59:59Z"]
+
+    first = made("0 0 1 * * *", NEW_YORK, overlap="second")
+    assert firings(first, "2025-11-02T00:00:00Z", 1) == ["2025-11-02T06:00:00Z"]
+    assert firings(made("0 0 2 * * *", NEW_YORK, overlap="second"), "2025-11-02T00:00:00Z", 1) == [
+        "2025-11-02T07:00:00Z"
+    ]
+
+
+def test_counts_take_the_seam_itself_in_or_leave_it_out() -> None:
+    trigger = made("0 30 2 * * *", NEW_YORK)
+    seam = parse_moment("2025-03-09T07:00:00Z")
+
+    assert trigger.count_between(seam - HOUR, seam - SECOND) == 0
+    assert trigger.count_between(seam - HOUR, seam) == 1
+    assert trigger.count_between(seam - SECOND, seam) == 1
+    assert trigger.count_between(seam, seam + HOUR) == 0
+
+
 def test_start_is_cut_to_seconds_then_strictly_after() -> None:
     trigger = made("* * * * * *")
 
@@ -250,6 +274,14 @@ def test_named_moment_that_every_year_is_skipped_ends_the_search() -> None:
 
     assert trigger.next_after(ANCHOR) is None
     assert firings(trigger, "2006-01-01T00:00:00Z", 2) == ["2006-03-12T07:30:00Z", None]
+
+
+@pytest.mark.parametrize("zone", ["UTC", NEW_YORK])
+def test_date_forty_years_off_is_found(zone: str) -> None:
+    # A leap February that begins on a Monday; the year 2100 breaks the rhythm of 28 years.
+    found = firings(made("0 0 12 * 2 MON#5", zone), "2072-03-01T00:00:00Z", 2)
+
+    assert [str(text)[:10] for text in found] == ["2112-02-29", "2140-02-29"]
 
 
 # --- Forms --------------------------------------------------------------------------------------------------------

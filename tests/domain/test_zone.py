@@ -152,7 +152,7 @@ def test_utc_is_one_endless_segment_without_looking_anything_up() -> None:
 
     assert (segment.start, segment.end, segment.offset) == (-FOREVER, FOREVER, 0)
     assert find_zone("UTC") is UTC_ZONE
-    assert find_zone("Etc/UTC").info is None
+    assert find_zone("Etc/UTC").source is None
     assert find_zone("UTC").gap_of(0) is None
 
 
