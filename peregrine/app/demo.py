@@ -133,6 +133,9 @@ class Demonstration:
             await self._watch(client)
         except (Away, Refused) as error:
             say(f"The demonstration ends: {error}. The service goes on.")
+        finally:
+            if self._last:
+                say("")
 
     def _tell(self, started: Started, ids: Mapping[str, str]) -> None:
         long = next(id for name, id in ids.items() if "takes long" in name)
@@ -197,6 +200,6 @@ def summary(client: Client) -> str:
     retried = sum(1 for one in recent if one.get("retry_count"))
     shown = ", ".join(f"{count} {word}" for word, count in sorted(outcomes.items()))
     return (
-        f"today {stats['completed_today']} completed, {stats['failed_today']} failed; {stats['running_tasks']} run now"
-        f" | last {len(recent)}: {shown}; {retried} with retries"
+        f"{stats['completed_today']} completed, {stats['failed_today']} failed today"
+        f" | last {len(recent)}: {shown} ({retried} retried)"
     )

@@ -14,25 +14,25 @@ OUTCOMES: Final = click.Choice(["succeeded", "failed", "timed_out", "cancelled",
 ERROR_SHOWN: Final = 60
 
 EXECUTION_COLUMNS: render.Columns = (
-    ("id", lambda one: one.get("id")),
-    ("task", lambda one: one.get("task_id")),
-    ("status", lambda one: one.get("status")),
-    ("outcome", lambda one: one.get("outcome")),
-    ("trigger", lambda one: one.get("trigger")),
-    ("scheduled for", lambda one: one.get("scheduled_for")),
-    ("started", lambda one: one.get("started_at")),
-    ("took", lambda one: one.get("duration")),
-    ("retries", lambda one: one.get("retry_count")),
-    ("error", lambda one: _short(one.get("error"))),
+    render.Column("id", lambda one: one.get("id"), weight=render.ALWAYS),
+    render.Column("task", lambda one: one.get("task_id"), weight=1),
+    render.Column("status", lambda one: one.get("status"), weight=5),
+    render.Column("outcome", lambda one: one.get("outcome"), weight=7),
+    render.Column("trigger", lambda one: one.get("trigger"), weight=2),
+    render.Column("scheduled for", lambda one: one.get("scheduled_for"), weight=2, is_moment=True),
+    render.Column("started", lambda one: one.get("started_at"), weight=6, is_moment=True),
+    render.Column("took", lambda one: one.get("duration"), weight=4),
+    render.Column("retries", lambda one: one.get("retry_count"), weight=3),
+    render.Column("error", lambda one: _short(one.get("error")), weight=6),
 )
 ATTEMPT_COLUMNS: render.Columns = (
-    ("attempt", lambda one: one.get("attempt")),
-    ("epoch", lambda one: one.get("epoch")),
-    ("started", lambda one: one.get("started_at")),
-    ("ended", lambda one: one.get("completed_at")),
-    ("outcome", lambda one: one.get("outcome")),
-    ("worker", lambda one: one.get("worker_id")),
-    ("error", lambda one: _short(one.get("error"))),
+    render.Column("attempt", lambda one: one.get("attempt"), weight=render.ALWAYS),
+    render.Column("epoch", lambda one: one.get("epoch"), weight=2),
+    render.Column("started", lambda one: one.get("started_at"), weight=6, is_moment=True),
+    render.Column("ended", lambda one: one.get("completed_at"), weight=4, is_moment=True),
+    render.Column("outcome", lambda one: one.get("outcome"), weight=7),
+    render.Column("worker", lambda one: one.get("worker_id"), weight=1),
+    render.Column("error", lambda one: _short(one.get("error")), weight=6),
 )
 
 

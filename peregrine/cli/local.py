@@ -21,14 +21,14 @@ P = ParamSpec("P")
 LASTS_MAX: Final = 365 * DAY
 
 SETTING_COLUMNS: render.Columns = (
-    ("setting", lambda line: line["name"]),
-    ("value", lambda line: line["value"]),
-    ("from", lambda line: line["origin"]),
+    render.Column("setting", lambda line: line["name"], weight=render.ALWAYS),
+    render.Column("value", lambda line: line["value"], weight=8),
+    render.Column("from", lambda line: line["origin"]),
 )
 FINDING_COLUMNS: render.Columns = (
-    ("check", lambda one: one["check"]),
-    ("well", lambda one: one["is_well"]),
-    ("seen", lambda one: one["seen"]),
+    render.Column("check", lambda one: one["check"], weight=8),
+    render.Column("well", lambda one: one["is_well"], weight=render.ALWAYS),
+    render.Column("seen", lambda one: one["seen"], weight=render.ALWAYS),
 )
 
 _FLAGS = {"host": "HOST", "port": "PORT", "data_dir": "SCHEDULER_DATA_DIR"}

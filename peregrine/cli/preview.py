@@ -17,9 +17,9 @@ NO_RIGHT = (401, 403, 404)
 """Answers after which the schedule is still worth working out here: it is no secret."""
 
 COLUMNS: render.Columns = (
-    ("at", lambda one: one.get("at")),
-    ("local", lambda one: one.get("local")),
-    ("note", lambda one: one.get("note") or ""),
+    render.Column("at", lambda one: one.get("at"), weight=render.ALWAYS),
+    render.Column("local", lambda one: one.get("local"), weight=8),
+    render.Column("note", lambda one: one.get("note") or "", weight=7),
 )
 
 

@@ -7,13 +7,28 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import click
 
-Columns = Sequence[tuple[str, Callable[[Mapping[str, Any]], object]]]
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table. Where a terminal is too narrow for all, the one with the least *weight* goes first."""
+
+    title: str
+    value: Callable[[Mapping[str, Any]], object]
+    weight: int = 5
+    is_moment: bool = False
+    """On a terminal its moments are cut to what matters today."""
+
+
+Columns: TypeAlias = Sequence[Column]
+
+ALWAYS: Final = 9
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _SHADES: Final = {
     "completed": "green", "succeeded": "green", "healthy": "green", "ran": "green", "true": "green",
@@ -49,27 +64,55 @@ def show_json(document: object) -> None:
 
 def show_table(rows: Iterable[Mapping[str, Any]], columns: Columns, *, empty: str) -> None:
     """One line a row: drawn on a terminal, bare columns elsewhere, so that ``awk`` and ``cut`` read it."""
-    cells = [[plain(value(row)) for _, value in columns] for row in rows]
-    if not cells:
+    found = list(rows)
+    if not found:
         click.echo(empty, err=True)
     elif sys.stdout.isatty():
-        _draw([title for title, _ in columns], cells)
+        _draw(found, columns)
     else:
-        _columns([[title.upper() for title, _ in columns], *cells])
+        cells = [[plain(column.value(row)) for column in columns] for row in found]
+        _columns([[column.title.upper() for column in columns], *cells])
 
 
-def _draw(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _draw(rows: Sequence[Mapping[str, Any]], columns: Columns) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell, style=_SHADES.get(cell, "")) for cell in row))
-    Console().print(table)
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    cells = {column.title: [_short(plain(column.value(row)), column, today) for row in rows] for column in columns}
+    widths = {title: max(map(cell_len, [title, *texts])) + _LOOSE for title, texts in cells.items()}
+    console = Console(highlight=False)
+    shown, left_out = _fitting(columns, widths, console.width)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, _LOOSE - 1, 0, 0), header_style="bold")
+    for column in shown:
+        table.add_column(column.title, no_wrap=True, overflow="ellipsis")
+    for texts in zip(*(cells[column.title] for column in shown), strict=True):
+        table.add_row(*(Text(text, style=_SHADES.get(text, "")) for text in texts))
+    console.print(table)
+    if left_out:
+        click.echo(f"not shown: {', '.join(left_out)} (a wider window or --json has them)", err=True)
+
+
+def _fitting(columns: Columns, widths: Mapping[str, int], room: int) -> tuple[list[Column], list[str]]:
+    """The columns that fit into *room*, and the titles of those that had to go."""
+    shown, left_out = list(columns), list[str]()
+    while sum(widths[column.title] for column in shown) > room and len(shown) > 1:
+        lightest = min(reversed(shown), key=lambda column: column.weight)
+        if lightest.weight >= ALWAYS:
+            break
+        shown.remove(lightest)
+        left_out.append(lightest.title)
+    return shown, left_out
+
+
+def _short(text: str, column: Column, today: str) -> str:
+    """A moment of today as its time, another one without seconds; any other text as it is."""
+    if not column.is_moment or len(text) < len("2026-01-01T00:00:00Z"):
+        return text
+    return text[11:19] + "Z" if text.startswith(today) else text[:16] + "Z"
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> None:

@@ -20,23 +20,23 @@ PRIORITIES: Final = click.Choice(["low", "normal", "high", "critical"])
 STATUSES: Final = click.Choice(["pending", "running", "completed", "failed", "paused", "disabled"])
 
 TASK_COLUMNS: render.Columns = (
-    ("id", lambda task: task.get("id")),
-    ("name", lambda task: task.get("name")),
-    ("status", lambda task: task.get("status")),
-    ("type", lambda task: task.get("type")),
-    ("schedule", lambda task: task.get("schedule")),
-    ("next run", lambda task: task.get("next_run")),
-    ("last run", lambda task: task.get("last_run")),
-    ("ok", lambda task: _counted(task, "success_count")),
-    ("failed", lambda task: _counted(task, "failure_count")),
+    render.Column("id", lambda task: task.get("id"), weight=render.ALWAYS),
+    render.Column("name", lambda task: task.get("name"), weight=8),
+    render.Column("status", lambda task: task.get("status"), weight=7),
+    render.Column("type", lambda task: task.get("type"), weight=1),
+    render.Column("schedule", lambda task: task.get("schedule"), weight=6),
+    render.Column("next run", lambda task: task.get("next_run"), weight=5, is_moment=True),
+    render.Column("last run", lambda task: task.get("last_run"), weight=2, is_moment=True),
+    render.Column("ok", lambda task: _counted(task, "success_count"), weight=4),
+    render.Column("failed", lambda task: _counted(task, "failure_count"), weight=4),
 )
 OCCURRENCE_COLUMNS: render.Columns = (
-    ("scheduled for", lambda one: one.get("scheduled_for")),
-    ("last", lambda one: one.get("last")),
-    ("count", lambda one: one.get("count")),
-    ("verdict", lambda one: one.get("verdict")),
-    ("reason", lambda one: one.get("reason")),
-    ("execution", lambda one: one.get("execution_id")),
+    render.Column("scheduled for", lambda one: one.get("scheduled_for"), weight=render.ALWAYS, is_moment=True),
+    render.Column("last", lambda one: one.get("last"), weight=3, is_moment=True),
+    render.Column("count", lambda one: one.get("count"), weight=5),
+    render.Column("verdict", lambda one: one.get("verdict"), weight=8),
+    render.Column("reason", lambda one: one.get("reason"), weight=7),
+    render.Column("execution", lambda one: one.get("execution_id"), weight=2),
 )
 
 

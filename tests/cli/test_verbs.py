@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import fcntl
 import json
+import os
 import re
 import socket
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,11 +138,11 @@ def test_a_file_makes_a_task_and_options_change_it(machine: Machine, peregrine: 
     }  # fmt: skip
 
 
-def test_standard_input_makes_a_task(machine: Machine, peregrine: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_makes_a_task(machine: Machine) -> None:
     machine.lay_out(TASK, status=201)
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"name": "from a pipe"}'))
+    words = [sys.executable, "-m", "peregrine", "tasks", "create", "-f", "-", "--server", machine.url]
 
-    peregrine("tasks", "create", "-f", "-")
+    subprocess.run(words, input=b'{"name": "from a pipe"}', capture_output=True, check=True)
 
     assert machine.heard[0].body == {"name": "from a pipe"}
 
@@ -279,3 +285,44 @@ def test_a_refused_preview_is_not_worked_out(machine: Machine, peregrine: Typed)
     machine.lay_out({"detail": "no"}, status=400)
 
     assert peregrine("preview", "@daily").code == 1
+
+
+# ── on a terminal ────────────────────────────────────────────────────────────────────────────────
+
+
+def drawn(width: int, machine: Machine) -> list[str]:
+    """The lines of a list on a real terminal of that width."""
+    terminal, inside = os.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+    kept = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    env = kept | {"PEREGRINE_URL": machine.url, "PEREGRINE_TOKEN": "t", "NO_COLOR": "1", "TERM": "xterm"}
+    words = [sys.executable, "-m", "peregrine", "tasks", "list"]
+    with subprocess.Popen(words, env=env, stdout=inside, stderr=subprocess.DEVNULL) as process:
+        os.close(inside)
+        parts = []
+        with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
+            while part := os.read(terminal, 65536):
+                parts.append(part)
+    os.close(terminal)
+    assert process.returncode == 0
+    text = b"".join(parts).decode()
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in text.splitlines()]
+
+
+def test_a_wide_terminal_shows_every_column(machine: Machine) -> None:
+    machine.lay_out(listed("tasks", TASK))
+
+    head, _, row = drawn(200, machine)
+
+    assert head.split() == ["id", "name", "status", "type", "schedule", "next", "run", "last", "run", "ok", "failed"]
+    assert "2030-01-01T00:00Z" in row
+
+
+def test_a_narrow_one_leaves_out_the_lightest_and_keeps_the_id_whole(machine: Machine) -> None:
+    machine.lay_out(listed("tasks", TASK | {"id": "i" * 36}))
+
+    head, _, row = drawn(60, machine)
+
+    assert head.split() == ["id", "name", "status"]
+    assert "i" * 36 in row
+    assert max(map(len, (head, row))) <= 60
