@@ -101,10 +101,16 @@ class _Broken(Exception):
 
 
 class Lane:
-    """Threads that work off calls; a subclass says how. Belongs to the process that started it."""
+    """Threads that work off calls; a subclass says how. Belongs to the process that started it.
 
-    def __init__(self, connect: Callable[[], apsw.Connection], *, name: str, threads: int = 1) -> None:
+    ``damaged`` hears when SQLite finds the file broken.
+    """
+
+    def __init__(
+        self, connect: Callable[[], apsw.Connection], *, name: str, damaged: Callable[[], None], threads: int = 1
+    ) -> None:
         self._connect = connect
+        self._damaged = damaged
         self._name = name
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._wanted = threads
@@ -189,6 +195,8 @@ class Readers(Lane):
                 call.result = _read(db, call)
             except Exception as error:
                 call.error = translate(error) if isinstance(error, apsw.Error) else error
+                if isinstance(error, _DAMAGED):
+                    self._damaged()
                 # A snapshot that nobody ends would keep the log from being folded for ever.
                 if isinstance(error, apsw.Error) or (db is not None and db.in_transaction):
                     _drop(db)
@@ -218,12 +226,11 @@ class Writer(Lane):
         full: Callable[[], None],
         damaged: Callable[[], None],
     ) -> None:
-        super().__init__(connect, name="store-writer")
+        super().__init__(connect, name="store-writer", damaged=damaged)
         self._db: apsw.Connection | None = None
         self._before = before
         self._refuse_growth = refuse_growth
         self._full = full
-        self._damaged = damaged
 
     def _serve(self) -> None:
         while calls := self._take():

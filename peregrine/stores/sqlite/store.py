@@ -70,7 +70,12 @@ class SqliteStore:
             full=self._ballast.release,
             damaged=self._remember_damage,
         )
-        self._readers = Readers(partial(self._connect, reads_only=True), name="store-reader", threads=readers)
+        self._readers = Readers(
+            partial(self._connect, reads_only=True),
+            name="store-reader",
+            damaged=self._remember_damage,
+            threads=readers,
+        )
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -298,11 +303,15 @@ class SqliteStore:
         await asyncio.to_thread(self._ballast.lay)
 
     async def facts(self) -> Mapping[str, str | int]:
-        """What the status page shows of the store."""
-        found = await self._readers.run(_facts)
+        """What the status page shows of the store; less of it while the store can't be read."""
+        try:
+            found = await self._readers.run(_facts)
+        except Unavailable:
+            found = {}
         sizes = {"file_bytes": self._path, "wal_bytes": Path(f"{self._path}-wal")}
         return found | {
             **{name: _size(path) for name, path in sizes.items()},
+            "sqlite": apsw.sqlite_lib_version(),
             "check": "damaged" if self._is_damaged else self._checked,
             "ballast": self._ballast.note or "laid",
         }
@@ -343,7 +352,6 @@ def _facts(db: apsw.Connection) -> dict[str, str | int]:
     level = db.pragma("synchronous")
     assert isinstance(level, int)
     return {
-        "sqlite": apsw.sqlite_lib_version(),
         "journal": str(db.pragma("journal_mode")),
         "synchronous": levels[level],
         "version": int(str(db.pragma("user_version"))),
