@@ -152,7 +152,7 @@ def _is_ready(channel: _Channel) -> bool:
         for module in cast("list[str]", modules):
             visit(module)
     except Exception as error:
-        channel.send({"failed": f"{summary(error)} ({'; '.join(frames(error)[-3:])})"})
+        channel.send({"failed": "; ".join([summary(error), *frames(error)[-3:]])})
         return False
     channel.send({"ready": True})
     return True

@@ -6,6 +6,7 @@ behind ``Voice``.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import traceback
@@ -19,7 +20,8 @@ from peregrine.domain.moment import Moment, to_datetime
 
 TRACEBACK_LINES_MAX: Final = 20
 
-_OURS: Final = str(PurePath(__file__).parent)
+_NOT_THEIRS: Final = (str(PurePath(__file__).parent), str(PurePath(importlib.__file__).parent), "<frozen ")
+"""Where frames are of no interest: our own, and the importer's."""
 
 
 class PermanentError(Exception):
@@ -160,11 +162,11 @@ def summary(error: BaseException) -> str:
 
 
 def frames(error: BaseException) -> list[str]:
-    """Where *error* came from, innermost last: ``file.py:12 in name``; our own frames and all folders left out."""
+    """Where *error* came from, innermost last: ``file.py:12 in name``; without folders, without our own frames."""
     lines = [
         f"{PurePath(frame.f_code.co_filename).name}:{line} in {frame.f_code.co_name}"
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith(_OURS)
+        if not frame.f_code.co_filename.startswith(_NOT_THEIRS)
     ]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:

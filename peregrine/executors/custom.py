@@ -9,7 +9,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -18,7 +18,7 @@ from peregrine.domain.execution import Outcome
 from peregrine.domain.payload import NAME_MAX, CustomPayload, JsonObject, Payload
 from peregrine.executors.answer import Answer, Veil
 from peregrine.executors.command import SCHEMA, CommandSettings, faults_of, request_of
-from peregrine.executors.context import Context, Facts
+from peregrine.executors.context import Context
 from peregrine.executors.hearing import Hearing
 from peregrine.executors.isolation import ChildProcesses
 from peregrine.executors.outcomes import outcome_of_work, placed
@@ -201,15 +201,11 @@ def command(children: ChildProcesses, settings: CommandSettings) -> Custom:
         return faults_of(parameters, settings)
 
     async def work(parameters: JsonObject, context: Context) -> Answer:
-        facts = Facts(
-            execution_id=context.execution_id, task_id=context.task_id, attempt=context.attempt, epoch=context.epoch
-        )
         request: JsonObject = {
             "target": "command",
             "parameters": request_of(parameters, settings),
-            "facts": asdict(facts),
             "remaining": context.deadline,
-            "memory_max_bytes": None,
+            "memory_max_bytes": None,  # Of the child; the program has a bound of its own.
         }
         return await children.call(request, Hearing(context.log, context.progress, Veil(parameters)))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 
 from peregrine.domain.errors import Fault
 from peregrine.domain.execution import Outcome
 from peregrine.domain.payload import JsonObject, Payload, SystemPayload
+from peregrine.executors.outcomes import placed
+from peregrine.executors.signature import escape
 from peregrine.ports.executor import RunContext
 from peregrine.ports.module import SystemTask
 
@@ -21,11 +24,12 @@ class SystemExecutor:
             self._tasks[task.task_name] = task
 
     def check(self, payload: Payload, parameters: JsonObject | None = None) -> Sequence[Fault]:
-        """A task that no module declared. Parameters are the module's own affair: nobody else may set them."""
+        """A task that no module declared, and a parameter that its declaration does not have, or in another type."""
         assert isinstance(payload, SystemPayload)
-        if payload.task_name not in self._tasks:
+        task = self._tasks.get(payload.task_name)
+        if task is None:
             return [Fault("/config/task_name", self._unknown(payload))]
-        return []
+        return placed(_faults(task.parameters, payload.parameters | (parameters or {})))
 
     async def run(self, payload: Payload, context: RunContext) -> Outcome:
         assert isinstance(payload, SystemPayload)
@@ -36,3 +40,11 @@ class SystemExecutor:
 
     def _unknown(self, payload: SystemPayload) -> str:
         return f"no module declares the system task {payload.task_name!r}"
+
+
+def _faults(declared: JsonObject, given: JsonObject) -> Iterator[Fault]:
+    for name, value in given.items():
+        if name not in declared:
+            yield Fault(f"/{escape(name)}", "is not a parameter of this task")
+        elif type(value) is not type(declared[name]):
+            yield Fault(f"/{escape(name)}", f"must be of the same type as {json.dumps(declared[name])}")

@@ -424,8 +424,10 @@ async def test_modules_that_fail_to_import_say_so() -> None:
 
     outcome = await succeed(executor)
 
-    assert "could not import the functions: ModuleNotFoundError: No module named 'no_such_module'" in str(outcome.error)
-    with pytest.raises(StartFailed):
+    assert outcome.error == (
+        "a function process could not import the functions: ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    with pytest.raises(StartFailed, match="no_such_module"):
         await children.start()
     await children.close()
     assert not descendants().keys() - before

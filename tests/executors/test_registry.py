@@ -37,6 +37,7 @@ SWEEP = SystemTask(
     description="Sweeps.",
     purpose="Dust.",
     schedule="@daily",
+    parameters={"rooms": 2},
     handler=sweep,
 )
 PAYLOADS: list[Payload] = [
@@ -86,6 +87,16 @@ async def test_a_system_task_runs_what_its_module_declared() -> None:
     assert outcome.output == "swept 3"
     assert context.lines == ["swept for task-1"]
     assert not executors.check(payload)
+
+
+def test_a_run_of_a_system_task_may_only_change_what_is_declared() -> None:
+    executors = Executors(system=SystemExecutor([SWEEP]))
+    payload = SystemPayload(task_name="sweep", parameters={"rooms": 3})
+
+    found = executors.check(payload, {"rooms": "all", "floors": 2})
+
+    assert not executors.check(payload, {"rooms": 5})
+    assert {fault.pointer for fault in found} == {"/config/parameters/rooms", "/config/parameters/floors"}
 
 
 def test_two_declarations_of_one_name_are_a_bug() -> None:
