@@ -102,11 +102,11 @@ class Life:
         url = url_of(self._listener) + self._settings.api_prefix
         self._tell_start(url)
         greet(url, self._data_dir, parts.credentials, first_steps=beside is None)
-        helpers = [self._helper(self._look(parts)), self._helper(self._maintain(parts))]
+        helpers = [self._beside(self._look(parts)), self._beside(self._maintain(parts))]
         if parts.keys is not None:
-            helpers.append(self._helper(parts.keys.keep()))
+            helpers.append(self._beside(parts.keys.keep()))
         if beside is not None:
-            helpers.append(self._helper(beside(Started(url, self._data_dir))))
+            helpers.append(self._beside(beside(Started(url, self._data_dir))))
         asked = asyncio.create_task(stop.asked.wait())
         await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
         crashed = serving.done()
@@ -135,7 +135,7 @@ class Life:
         server.force_exit = True
         parts.engine.interrupt()
 
-    def _helper(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work beside the service, which goes on if it fails; that is said, never hidden."""
 
         def look(task: asyncio.Task[None]) -> None:
