@@ -9,7 +9,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -27,6 +27,7 @@ from peregrine.ports.identity import Asker, Identity
 from peregrine.usecases.means import Means
 from peregrine.usecases.tasks import ALWAYS, Unless
 from peregrine.wire.envelope import encode
+from peregrine.wire.fragments import Fragments
 from peregrine.wire.problem import Problem, Refusal, problem_of
 from peregrine.wire.queries import Question, read_query
 
@@ -48,6 +49,7 @@ class Desk:
     failures: Buckets
     refusals: Buckets
     requests: Buckets | None = None
+    kept: Fragments = field(default_factory=Fragments)
 
 
 class Call:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -111,19 +113,22 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    return [] if operation.query is None else [*_parameters_of(operation.query)]
+    return [] if operation.query is None else deepcopy(_parameters_of(operation.query))
 
 
-def _parameters_of(shape: type[BaseModel]) -> Iterable[dict[str, Any]]:
+@cache
+def _parameters_of(shape: type[BaseModel]) -> list[dict[str, Any]]:
+    found = []
     for name, schema in shape.model_json_schema()["properties"].items():
         choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
         plain = dict(choices[0]) if choices else {key: schema[key] for key in schema if key != "title"}
         if plain.get("default") in (None, [], ""):
             plain.pop("default", None)
         said = plain.pop("description", None)
-        yield {"name": name, "in": "query", "required": False, "schema": plain} | (
-            {"description": said} if said else {}
+        found.append(
+            {"name": name, "in": "query", "required": False, "schema": plain} | ({"description": said} if said else {})
         )
+    return found
 
 
 def _headers(operation: Operation) -> list[dict[str, Any]]:

@@ -112,7 +112,6 @@ class Started(Struct, frozen=True, kw_only=True):
     started_at: MomentText
 
 
-_FRAGMENTS: Final = Fragments()
 _STATUS: Final = {state: status for status in ExecutionStatus for state in status.states}
 
 
@@ -141,10 +140,10 @@ def execution_shape(execution: Execution) -> ExecutionShape:
     )
 
 
-def execution_page(page: Page[Execution], asked: PageRequest) -> ExecutionPage:
-    """One page as it goes out."""
+def execution_page(page: Page[Execution], asked: PageRequest, kept: Fragments) -> ExecutionPage:
+    """One page as it goes out; what has ended is encoded already, or comes from *kept*."""
     return ExecutionPage(
-        executions=[_fragment(execution) for execution in page.items],
+        executions=[_fragment(execution, kept) for execution in page.items],
         total=page.total,
         page=asked.number,
         page_size=asked.size,
@@ -153,12 +152,12 @@ def execution_page(page: Page[Execution], asked: PageRequest) -> ExecutionPage:
     )
 
 
-def _fragment(execution: Execution) -> ExecutionShape:
+def _fragment(execution: Execution, kept: Fragments) -> ExecutionShape:
     """The execution, encoded if it has ended: then only a note of a late result can still be added to an attempt."""
     if not execution.state.is_ended:
         return execution_shape(execution)
     shows = (execution.id, execution.epoch, execution.completed_at, execution.attempts)
-    return cast(ExecutionShape, _FRAGMENTS.get(shows, lambda: execution_shape(execution)))
+    return cast(ExecutionShape, kept.get(shows, lambda: execution_shape(execution)))
 
 
 def occurrence_page(page: Page[LedgerEntry], asked: PageRequest) -> OccurrencePage:

@@ -13,7 +13,7 @@ from peregrine.wire.envelope import encode
 
 
 class Fragments:
-    """Encoded shapes by what they show: a bounded number, none of them large. When it is full it starts anew."""
+    """Encoded shapes by what they show, of one store: a bounded number, none of them large. Full, it starts anew."""
 
     def __init__(self, *, count_max: int = 4096, bytes_max: int = 8192) -> None:
         self._count_max = count_max

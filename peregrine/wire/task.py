@@ -88,8 +88,6 @@ class TaskPage(Struct, frozen=True, kw_only=True):
     total_pages: int
 
 
-_FRAGMENTS: Final = Fragments()
-
 READ_ONLY: Final = frozenset({
     "id", "status", "last_run", "last_run_duration", "next_run", "created_at", "updated_at", "created_by", "updated_by",
     "pause", "running_executions", "waiting_executions", "is_system", "source", "version", "last_error",
@@ -134,10 +132,10 @@ def task_shape(view: TaskView, now: Moment) -> TaskShape:
     )
 
 
-def task_page(page: Page[TaskView], asked: PageRequest, now: Moment) -> TaskPage:
-    """One page as it goes out; its tasks are encoded already."""
+def task_page(page: Page[TaskView], asked: PageRequest, now: Moment, kept: Fragments) -> TaskPage:
+    """One page as it goes out; its tasks are encoded already, or come from *kept*."""
     return TaskPage(
-        tasks=[_fragment(view, now) for view in page.items],
+        tasks=[_fragment(view, now, kept) for view in page.items],
         total=page.total,
         page=asked.number,
         page_size=asked.size,
@@ -145,7 +143,7 @@ def task_page(page: Page[TaskView], asked: PageRequest, now: Moment) -> TaskPage
     )
 
 
-def _fragment(view: TaskView, now: Moment) -> TaskShape:
+def _fragment(view: TaskView, now: Moment, kept: Fragments) -> TaskShape:
     """The task, encoded. The definition's revision stands for all that only a person changes."""
     task = view.task
     # Id and revision come again when a task is deleted and made anew under its id; then not at the same moment.
@@ -153,7 +151,7 @@ def _fragment(view: TaskView, now: Moment) -> TaskShape:
         task.id, task.revision, task.updated_at, view.tally, view.next_run_at, view.running, view.queued,
         task.pause is not None and task.is_paused(now),
     )  # fmt: skip
-    return cast(TaskShape, _FRAGMENTS.get(shows, lambda: task_shape(view, now)))
+    return cast(TaskShape, kept.get(shows, lambda: task_shape(view, now)))
 
 
 def shown_config(task: Task) -> JsonObject:

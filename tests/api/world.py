@@ -12,6 +12,7 @@ import httpx
 from peregrine.api.app import ApiDeps, create_app
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof, JwtRules, sign
+from peregrine.auth.keys import KeyProof
 from peregrine.coordination.memory import MemoryBus
 from peregrine.domain.errors import Fault, Unavailable
 from peregrine.domain.ids import TaskId
@@ -84,21 +85,22 @@ class World:
 
     def __init__(self, *, public: Sequence[Permission] = PUBLIC_PERMISSIONS, **changes: Any) -> None:
         self.clock = HandClock()
-        self.store = MemoryStore()
-        self.records = MemoryRecords()
+        self.store: MemoryStore = changes.pop("store", None) or MemoryStore()
+        self.records: MemoryRecords = changes.pop("records", None) or MemoryRecords()
         self.bus = MemoryBus()
         self.engine = StillEngine()
         self.woken: list[str] = []
         for topic in ("queued", "tasks", "cancel"):
             self.bus.subscribe(topic, lambda topic=topic: self.woken.append(topic))  # type: ignore[misc, arg-type]
+        self.proof = KeyProof(JwtProof(JwtRules(secret=SECRET), self.clock), self.records, self.clock)
         self.means = Means(
             store=self.store, records=self.records, bus=self.bus, clock=self.clock,
             entropy=SeededEntropy(7, clock=self.clock.now),
             grants=StoredGrants(self.records, self.clock, public=public),
-            engine=self.engine, check=check, **changes.pop("means", {}),
+            engine=self.engine, check=check, keys=self.proof, **changes.pop("means", {}),
         )  # fmt: skip
         self.deps = ApiDeps(
-            means=self.means, identity=JwtProof(JwtRules(secret=SECRET), self.clock), version="9.9.9",
+            means=self.means, identity=self.proof, version="9.9.9",
             render_metrics=lambda: (b"# metrics\n", "text/plain; version=0.0.4"), memory=lambda: 64 << 20, **changes,
         )  # fmt: skip
         self.app = create_app(self.deps)

@@ -40,7 +40,7 @@ async def list_history(call: Call) -> Response:
     task_id, query = call.task_id, call.query(ExecutionQuery)
     asked = query.request()
     page = await usecases.list_history(call.means, call.asker, task_id, query.filter(task_id), asked)
-    return answer(execution_page(page, asked))
+    return answer(execution_page(page, asked, call.desk.kept))
 
 
 @routes.add("GET", "/scheduler/tasks/{id}/executions/{exec_id}", needs=Permission.EXECUTIONS_READ,
@@ -58,7 +58,7 @@ async def list_executions(call: Call) -> Response:
     query = call.query(ExecutionQuery)
     asked = query.request()
     page = await usecases.list_executions(call.means, call.asker, query.filter(), asked)
-    return answer(execution_page(page, asked))
+    return answer(execution_page(page, asked, call.desk.kept))
 
 
 @routes.add("GET", "/scheduler/executions/{exec_id}", needs=Permission.EXECUTIONS_READ, answers=ExecutionShape)

@@ -29,7 +29,7 @@ async def list_tasks(call: Call) -> Response:
     page, now = await usecases.list_tasks(
         call.means, call.asker, query.filter(), asked, sort=sort, descending=descending
     )
-    return answer(task_page(page, asked, now))
+    return answer(task_page(page, asked, now, call.desk.kept))
 
 
 @routes.add("POST", "/scheduler/tasks", needs=Permission.TASKS_WRITE, body=NewTask, answers=TaskShape, status=201,
