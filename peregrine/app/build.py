@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from peregrine.api.app import ApiDeps, create_app
 from peregrine.app.credentials import Credentials, PublicKeys, prepare_credentials
 from peregrine.app.datadir import DataDir
 from peregrine.app.settings import Loaded, Settings, child_environment
+from peregrine.app.written import span_text
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof
 from peregrine.coordination.clock import SystemClock, SystemEntropy
@@ -23,6 +24,7 @@ from peregrine.coordination.memory import MemoryBus
 from peregrine.domain.draft import Limits
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.ids import WorkerId
+from peregrine.domain.moment import format_duration
 from peregrine.domain.permission import PUBLIC_PERMISSIONS
 from peregrine.engine.engine import Engine
 from peregrine.engine.needs import Needs
@@ -44,6 +46,7 @@ from peregrine.observers.several import SeveralObservers
 from peregrine.ports.bus import Bus
 from peregrine.ports.clock import Clock
 from peregrine.ports.entropy import Entropy
+from peregrine.ports.module import SystemTask
 from peregrine.ports.observer import Observer
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.usecases.means import Means
@@ -194,13 +197,29 @@ async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, port
     http = HttpExecutor(egress, clock, version=VERSION, secrets=loaded.task_secrets)
     stack.push_async_callback(http.close)
     await http.open()
-    declared = builtin_tasks(store=store, records=ground.store, probes={"database": store.ping}, clock=clock)
+    declared = system_tasks(ground)
     await synchronise(store, clock, declared)
     return Executors(
         http=http,
         function=FunctionExecutor(FUNCTIONS, children=children, clock=clock),
         system=SystemExecutor(declared),
         custom=CustomExecutor(CUSTOMS, clock=clock),
+    )
+
+
+def system_tasks(ground: Ground) -> tuple[SystemTask, ...]:
+    """What the house brings itself. The clean-up keeps what the setting keeps: one retention, not two."""
+    store, keep = ground.store, ground.settings.retention
+    declared = builtin_tasks(store=store, records=store, probes={"database": store.ping}, clock=ground.clock)
+    return tuple(
+        replace(
+            task,
+            description=f"Removes execution records older than {span_text(keep)}",
+            parameters=task.parameters | {"retention": format_duration(keep)},
+        )
+        if task.task_name == "task_cleanup"
+        else task
+        for task in declared
     )
 
 
