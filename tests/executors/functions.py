@@ -361,8 +361,12 @@ def swallow_everything(path: str) -> None:
 
 @function()
 def raise_a_family(path: str) -> None:
-    """A child, a grandchild, one in a session of its own, and one forked without exec that holds every descriptor."""
+    """A child, a grandchild, one in a session of its own, and one forked without exec that holds every descriptor.
+
+    Then it never lets go of the interpreter's lock, so that no other thread of this process can do anything.
+    """
     import multiprocessing
+    import re
     import subprocess
 
     program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
@@ -370,7 +374,7 @@ def raise_a_family(path: str) -> None:
     subprocess.Popen(["sleep", "601"], start_new_session=True)
     multiprocessing.get_context("fork").Process(target=hang).start()
     say_hello_at(path)
-    hang()
+    re.match("(a+)+$", "a" * 100 + "b")
 
 
 @function()
