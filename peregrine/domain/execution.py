@@ -219,6 +219,8 @@ class Outcome:
     """False: trying again can't help (an unknown function, a refused address); no retry is made."""
     retry_after: Duration | None = None
     """The other side asked to wait so long (``Retry-After``)."""
+    began: bool = True
+    """False: the claim was given back before anything of it had happened, so it may be tried again without a doubt."""
 
     @classmethod
     def succeeded(cls, output: str = "", **detail: object) -> Outcome:
@@ -275,7 +277,8 @@ class Settlement:
 
         The mark may arrive between the decision and the write, so the store asks this inside the write.
         """
-        if self.state is not State.QUEUED and self.attempt.outcome is not AttemptOutcome.LOST:
+        unfinished = self.attempt.outcome in (AttemptOutcome.LOST, AttemptOutcome.INTERRUPTED)
+        if self.state is not State.QUEUED and not unfinished:
             return self
         return replace(
             self,

@@ -44,8 +44,10 @@ def settle(claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Settle
     again = _again_at(claim.task.policy, claim, outcome, now, chance)
     happening = _happening(outcome.verdict, again=again is not None)
     counted = outcome.verdict in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
-    lost = outcome.verdict is AttemptOutcome.LOST
+    lost = outcome.verdict in (AttemptOutcome.LOST, AttemptOutcome.FENCED)
     cancelled = outcome.verdict is AttemptOutcome.CANCELLED
+    losses = claim.losses + (1 if lost else 0)
+    error = CANCELLED_ERROR if cancelled else outcome.error
     ended_at = max(now, claim.started_at)
     return Settlement(
         execution_id=claim.execution_id,
@@ -58,17 +60,17 @@ def settle(claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Settle
             started_at=claim.started_at,
             completed_at=ended_at,
             outcome=outcome.verdict,
-            error=CANCELLED_ERROR if cancelled else outcome.error,
+            error=error,
         ),
         state=next_state(State.RUNNING, happening),
         available_at=again,
         outcome=None if again is not None else _final(outcome.verdict),
         output=CANCELLED_OUTPUT if cancelled else outcome.output,
-        error=CANCELLED_ERROR if cancelled else outcome.error,
+        error=POISON_ERROR if lost and losses >= LOSSES_MAX else error,
         truncated=outcome.truncated,
         detail=outcome.detail,
         failures=claim.failures + (1 if counted else 0),
-        losses=claim.losses + (1 if lost else 0),
+        losses=losses,
     )
 
 
@@ -82,7 +84,8 @@ def recover(running: Running, worker: str, now: Moment, chance: float) -> Settle
     losses = running.losses + 1
     poison = losses >= LOSSES_MAX
     error = POISON_ERROR if poison else LOST_ERROR
-    stop = poison or policy.on_worker_lost is OnWorkerLost.FAIL or running.task is None
+    after_loss = _after_loss(policy, losses, now, chance)
+    stop = after_loss is None or running.task is None
     happening = Happening.LOST_LAST if stop else Happening.LOST_AGAIN
     state = next_state(State.RUNNING, happening, marked=running.cancel_requested)
     again = state is State.QUEUED
@@ -102,7 +105,7 @@ def recover(running: Running, worker: str, now: Moment, chance: float) -> Settle
             error=f"{LOST_ERROR}: {running.worker_id}, seen by {worker}",
         ),
         state=state,
-        available_at=now + (backoff(policy, losses, chance) if losses > 1 else 0) if again else None,
+        available_at=after_loss if again else None,
         outcome=None if again else ExecutionOutcome.CANCELLED if cancelled else ExecutionOutcome.ABANDONED,
         output=CANCELLED_OUTPUT if cancelled else "",
         error=None if again else CANCELLED_ERROR if cancelled else error,
@@ -116,16 +119,22 @@ def _again_at(policy: Policy, claim: Claim, outcome: Outcome, now: Moment, chanc
         case AttemptOutcome.SUCCEEDED | AttemptOutcome.CANCELLED:
             return None
         case AttemptOutcome.INTERRUPTED:
-            return None if policy.on_worker_lost is OnWorkerLost.FAIL else now
+            # What never began has had no effect: trying again can't make a second one.
+            return None if outcome.began and policy.on_worker_lost is OnWorkerLost.FAIL else now
         case AttemptOutcome.LOST | AttemptOutcome.FENCED:
-            if policy.on_worker_lost is OnWorkerLost.FAIL or claim.losses + 1 >= LOSSES_MAX:
-                return None
-            return now
+            return _after_loss(policy, claim.losses + 1, now, chance)
         case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
             if not outcome.retryable or claim.failures >= policy.max_retries:
                 return None
             asked = min(outcome.retry_after or 0, RETRY_AFTER_MAX)
             return now + max(backoff(policy, claim.failures + 1, chance), asked)
+
+
+def _after_loss(policy: Policy, losses: int, now: Moment, chance: float) -> Moment | None:
+    """When to try again after the *losses*-th lost worker: at once, then later and later, then never."""
+    if policy.on_worker_lost is OnWorkerLost.FAIL or losses >= LOSSES_MAX:
+        return None
+    return now + (backoff(policy, losses, chance) if losses > 1 else 0)
 
 
 def _happening(verdict: AttemptOutcome, *, again: bool) -> Happening:

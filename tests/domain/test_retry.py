@@ -124,8 +124,8 @@ S, F, X, Q = State.COMPLETED, State.FAILED, State.CANCELLED, State.QUEUED
         (AttemptOutcome.INTERRUPTED, ONCE, F, ExecutionOutcome.ABANDONED, 0, 0),
         (AttemptOutcome.LOST, AGAIN, Q, None, 0, 1),
         (AttemptOutcome.LOST, ONCE, F, ExecutionOutcome.ABANDONED, 0, 1),
-        (AttemptOutcome.FENCED, AGAIN, Q, None, 0, 0),
-        (AttemptOutcome.FENCED, ONCE, F, ExecutionOutcome.ABANDONED, 0, 0),
+        (AttemptOutcome.FENCED, AGAIN, Q, None, 0, 1),
+        (AttemptOutcome.FENCED, ONCE, F, ExecutionOutcome.ABANDONED, 0, 1),
     ],
 )
 def test_how_an_attempt_ends(
@@ -284,7 +284,7 @@ def test_marked_in_between_ends_as_the_lifecycle_says(verdict: AttemptOutcome, p
 
     marked = settlement.if_cancelled()
 
-    if settlement.state is State.QUEUED or verdict is AttemptOutcome.LOST:
+    if settlement.state is State.QUEUED or verdict in (AttemptOutcome.LOST, AttemptOutcome.INTERRUPTED):
         assert (marked.state, marked.outcome) == (State.CANCELLED, ExecutionOutcome.CANCELLED)
         assert (marked.error, marked.output, marked.available_at) == (CANCELLED_ERROR, CANCELLED_OUTPUT, None)
         assert marked.attempt == settlement.attempt
