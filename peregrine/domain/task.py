@@ -80,15 +80,19 @@ class Task:
         """When the planner must look at this task again: the first moment after *cursor*, or None for never.
 
         A pause without end gives None; one with an end gives the first moment at or after that end, and the
-        moments passed over are recorded as skipped when it comes.
+        moments passed over are recorded as skipped when it comes. If only such moments are left, that is its end.
         """
         if not self.enabled:
             return None
-        if self.pause is not None:
-            if self.pause.until is None:
-                return None
-            cursor = max(cursor, self.pause.until - 1)
-        return self.trigger.next_after(cursor)
+        if self.pause is None:
+            return self.trigger.next_after(cursor)
+        until = self.pause.until
+        if until is None:
+            return None
+        following = self.trigger.next_after(max(cursor, until - 1))
+        if following is None and self.trigger.next_after(cursor) is not None:
+            return until
+        return following
 
     def changed(self, previous: Task, *, at: Moment, by: str) -> Task:
         """This definition as the successor of *previous*: revision and, where due work changes, generation grow."""
