@@ -50,6 +50,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         self._virtual = 0.0
         super().__init__(selector)
+        # asyncio's own nanosecond is lost in a float after some months, and then no timer would ever be due.
+        self._clock_resolution = 1e-7
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
