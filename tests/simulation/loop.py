@@ -1,7 +1,7 @@
 """A virtual loop that can freeze and kill one node: everything that a node does runs in a context that names it.
 
-A frozen node's callbacks and timers are put aside, in order, and run when it thaws: that is SIGSTOP. A dead node's are
-dropped, ``finally`` blocks included: that is kill -9.
+A frozen node's callbacks and timers are put aside, in order, and run when it thaws, unless they are cancelled by then:
+that is SIGSTOP. A dead node's are dropped, ``finally`` blocks included: that is kill -9.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from peregrine.testing.clock import VirtualLoop
@@ -19,7 +20,22 @@ class Place(Protocol):
 
     alive: bool
     frozen: bool
-    deferred: list[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]]
+    deferred: list[Deferred]
+
+
+@dataclass
+class Deferred:
+    """A callback that waits for its node to thaw, and the handle by which it may be cancelled."""
+
+    callback: Callable[..., object]
+    args: tuple[Any, ...]
+    context: contextvars.Context
+    handle: asyncio.Handle | None = None
+
+    def run(self) -> None:
+        """What came up in the freeze, unless it is not wanted any more."""
+        if self.handle is None or not self.handle.cancelled():
+            self.callback(*self.args)
 
 
 here: contextvars.ContextVar[Place | None] = contextvars.ContextVar("here", default=None)
@@ -39,7 +55,9 @@ class WorldLoop(VirtualLoop):
         place = context.get(here)
         if place is None:
             return super().call_soon(callback, *args, context=context)
-        return super().call_soon(_guarded, place, callback, args, context, context=context)
+        what = Deferred(callback, args, context)
+        what.handle = super().call_soon(_guarded, place, what, context=context)
+        return what.handle
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Any = None
@@ -48,18 +66,19 @@ class WorldLoop(VirtualLoop):
         place = context.get(here)
         if place is None:
             return super().call_at(when, callback, *args, context=context)
-        return super().call_at(when, _guarded, place, callback, args, context, context=context)
+        what = Deferred(callback, args, context)
+        handle = super().call_at(when, _guarded, place, what, context=context)
+        what.handle = handle
+        return handle
 
 
-def _guarded(
-    place: Place, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context
-) -> None:
+def _guarded(place: Place, what: Deferred) -> None:
     if not place.alive:
         return
     if place.frozen:
-        place.deferred.append((callback, args, context))
+        place.deferred.append(what)
     else:
-        callback(*args)
+        what.run()
 
 
 def thaw(place: Place) -> None:
@@ -67,8 +86,8 @@ def thaw(place: Place) -> None:
     place.frozen = False
     deferred, place.deferred = place.deferred, []
     loop = asyncio.get_running_loop()
-    for callback, args, context in deferred:
-        loop.call_soon(callback, *args, context=context)
+    for what in deferred:
+        loop.call_soon(what.run, context=what.context)
 
 
 def _task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:

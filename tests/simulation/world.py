@@ -26,7 +26,7 @@ from peregrine.ports.executor import RunContext
 from peregrine.ports.host import Instance
 from peregrine.stores.memory import MemoryStore
 from peregrine.testing.clock import START, SeededEntropy
-from tests.simulation.loop import here, thaw
+from tests.simulation.loop import Deferred, here, thaw
 from tests.simulation.witness import Witness
 
 LEASE = 6 * SECOND
@@ -111,7 +111,7 @@ class Node:
         self.id = WorkerId(f"node-{number}")
         self.alive = True
         self.frozen = False
-        self.deferred: list[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]] = []
+        self.deferred: list[Deferred] = []
         self.freezes: list[tuple[float, float]] = []
         self.skew = world.skew()
         self.boot = world.random.randrange(10**9)
