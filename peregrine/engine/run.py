@@ -4,6 +4,8 @@ Must not know retries or stores.
 Everything that ends a run early — timeout, cancel, a lease that can't be kept, shutdown — arrives at ``end`` and the
 first one wins. The executor's coroutine is cancelled; if it has not let go after ``stop_grace`` it is abandoned: the
 outcome is given without it, and whatever it still says is dropped.
+
+An executor may be anybody's code, so nothing that it does may end more than its own attempt.
 """
 
 from __future__ import annotations
@@ -11,18 +13,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from peregrine.domain.execution import CANCELLED_ERROR, CANCELLED_OUTPUT, LOST_ERROR, AttemptOutcome, Claim, Outcome
 from peregrine.domain.moment import Duration, format_duration
 from peregrine.domain.payload import JsonValue, with_parameters
+from peregrine.engine.belief import believed, failure_of, text_of
 from peregrine.ports.executor import Executor
 
 LOG_LINES_MAX: Final = 200
 LOG_LINE_MAX: Final = 2000
-OUTPUT_MAX: Final = 64 * 1024
-ERROR_MAX: Final = 4 * 1024
 
 
 class Ending(StrEnum):
@@ -36,6 +38,12 @@ class Ending(StrEnum):
     """Another worker has taken over: nothing may be written."""
     LEASE_ENDED = "lease_ended"
     """Our lease could not be kept; nobody has taken over yet as far as we know."""
+
+
+_NOT_STARTED: Final = {
+    Ending.LEASE_ENDED: "not started: the claim was answered when its lease had ended",
+    Ending.INTERRUPTED: "not started: the service was being stopped",
+}
 
 
 class Run:
@@ -72,24 +80,26 @@ class Run:
 
     def log(self, line: str) -> None:
         """Keep *line* with the execution; the newest ``LOG_LINES_MAX`` are kept."""
-        self.lines.append(line[:LOG_LINE_MAX])
+        self.lines.append(text_of(line)[:LOG_LINE_MAX])
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Say how far it is, 0 to 1."""
         self.fraction = min(1.0, max(0.0, fraction))
-        self.progress_text = text[:LOG_LINE_MAX]
+        self.progress_text = text_of(text)[:LOG_LINE_MAX]
 
     def start(self, executor: Executor) -> None:
         """Begin the attempt. Its claim has been committed."""
-        payload = with_parameters(self.claim.task.payload, self.claim.parameters)
         loop = asyncio.get_running_loop()
-        self._task = loop.create_task(executor.run(payload, self))
+        self._task = loop.create_task(self._attempt(executor))
         self._task.add_done_callback(self._finished)
         self._timer = loop.call_later(self.claim.task.policy.timeout / 1000, self.end, Ending.TIMED_OUT)
 
     def end(self, ending: Ending) -> None:
-        """Tell the run to stop, because of *ending*; the first one wins."""
-        if self.ended or self.ending is not None:
+        """Tell the run to stop, because of *ending*; the first one wins.
+
+        A run that has come to its end already, though its outcome is not given yet, has won.
+        """
+        if self.ended or self.ending is not None or (self._task is not None and self._task.done()):
             return
         self.ending = ending
         self._disarm()
@@ -99,29 +109,38 @@ class Run:
         self._task.cancel()
         self._timer = asyncio.get_running_loop().call_later(self._stop_grace / 1000, self._abandon)
 
+    async def _attempt(self, executor: Executor) -> Outcome:
+        try:
+            payload = with_parameters(self.claim.task.payload, self.claim.parameters)
+            return believed(await executor.run(payload, self))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # SystemExit too: a task that leaves the program leaves its own attempt, not the service.
+            return failure_of(error)
+
     def _finished(self, task: asyncio.Task[Outcome]) -> None:
         if self.ended:
-            # An abandoned run has let go at last: take what it raises, so that nobody complains of it.
-            if not task.cancelled():
-                task.exception()
-            return
+            return  # an abandoned run has let go at last
         if self.ending is not None:
-            if not task.cancelled():
-                task.exception()
             self._give(self._early_outcome())
         elif task.cancelled():
             self._give(Outcome.failed("the run cancelled itself"))
-        elif (error := task.exception()) is not None:
-            self._give(Outcome.failed(f"{type(error).__name__}: {error}"[:ERROR_MAX]))
         else:
             self._give(task.result())
 
     def _abandon(self) -> None:
+        assert self._task is not None
         self.abandoned = True
+        self._task.cancel()  # once more, in case that it swallowed the first one by mistake
         self._give(self._early_outcome())
 
     def _early_outcome(self) -> Outcome:
         assert self.ending is not None
+        if self._task is None:
+            return Outcome(
+                verdict=AttemptOutcome.INTERRUPTED, error=_NOT_STARTED.get(self.ending, "not started"), began=False
+            )
         note = "; it did not stop when told and was abandoned" if self.abandoned else ""
         match self.ending:
             case Ending.TIMED_OUT:
@@ -137,25 +156,19 @@ class Run:
     def _give(self, outcome: Outcome) -> None:
         self.ended = True
         self._disarm()
-        self._on_end(self, self._bounded(outcome))
+        self._on_end(self, self._with_notes(outcome))
 
-    def _bounded(self, outcome: Outcome) -> Outcome:
-        """*outcome* within our limits, with what was logged; the executor's own word on ``truncated`` is kept."""
+    def _with_notes(self, outcome: Outcome) -> Outcome:
+        """*outcome* with what was logged, and whether the run was abandoned."""
+        if not self.lines and not self.abandoned:
+            return outcome
         detail = dict(outcome.detail)
         if self.lines:
             kept: list[JsonValue] = [*self.lines]
             detail["log"] = kept
         if self.abandoned:
             detail["abandoned"] = True
-        return Outcome(
-            verdict=outcome.verdict,
-            output=outcome.output[:OUTPUT_MAX],
-            error=outcome.error[:ERROR_MAX] if outcome.error is not None else None,
-            truncated=outcome.truncated or len(outcome.output) > OUTPUT_MAX,
-            detail=detail,
-            retryable=outcome.retryable,
-            retry_after=outcome.retry_after,
-        )
+        return replace(outcome, detail=detail)
 
     def _disarm(self) -> None:
         if self._timer is not None:
