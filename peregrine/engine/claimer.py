@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from peregrine.domain.errors import Unsure
 from peregrine.domain.event import Claimed
 from peregrine.domain.moment import Duration
-from peregrine.engine.loop import tell
+from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.ports.store import ClaimBatch, ClaimRequest
@@ -17,9 +18,9 @@ BATCH: Final = 500
 
 
 class Claimer:
-    """The turn of the claiming loop."""
+    """The turn of the claiming loop. *on_claimed* hears when runs were started."""
 
-    def __init__(self, needs: Needs, pool: Pool) -> None:
+    def __init__(self, needs: Needs, pool: Pool, *, on_claimed: Callable[[], None]) -> None:
         self._settings = needs.settings
         self._worker_id = needs.instance.id
         self._store = needs.store
@@ -27,6 +28,7 @@ class Claimer:
         self._clock = needs.clock
         self._entropy = needs.entropy
         self._observer = needs.observer
+        self._on_claimed = on_claimed
 
     async def turn(self) -> Duration:
         """Fill the free slots, once; how long until a queued execution becomes available."""
@@ -38,6 +40,7 @@ class Claimer:
         if batch.claims:
             tell(self._observer, Claimed(batch.claims))
             self._pool.start(batch.claims, asked_at=asked_at)
+            self._on_claimed()
         if len(batch.claims) == free and self._pool.free:
             return 0
         if batch.next_available_at is None:
@@ -49,7 +52,7 @@ class Claimer:
             claim_id=self._entropy.new_id(), worker_id=self._worker_id, now=self._clock.now(), limit=limit
         )
         try:
-            return await self._store.claim(request)
+            return await answered(self._store.claim(request), self._settings.held)
         except Unsure:
             # Read back by the request's own id. If even that fails nothing is run: the reaper finds what was claimed.
-            return ClaimBatch(await self._store.claimed_by(request.claim_id), None)
+            return ClaimBatch(await answered(self._store.claimed_by(request.claim_id)), None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from peregrine.domain.event import CursorReanchored, Purged
 from peregrine.domain.moment import DAY, Duration
-from peregrine.engine.loop import tell
+from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 
 BITE: Final = 1000
@@ -16,14 +17,19 @@ FUTURE_MAX: Final[Duration] = DAY
 
 
 class Cleaner:
-    """The turn of the cleaning loop: one bite."""
+    """The turn of the cleaning loop: one bite. *on_reanchored* hears when cursors were set back."""
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, needs: Needs, *, on_reanchored: Callable[[], None]) -> None:
         self._settings = needs.settings
         self._store = needs.store
         self._clock = needs.clock
         self._observer = needs.observer
+        self._on_reanchored = on_reanchored
         self._clean_again_at: int | None = None
+
+    def soon(self) -> None:
+        """Do not wait for the interval: the clock went back, and cursors may lie in the future."""
+        self._clean_again_at = None
 
     async def turn(self) -> Duration:
         """Take one bite if it is time; again at once while there is more."""
@@ -31,10 +37,11 @@ class Cleaner:
         if self._clean_again_at is not None and now < self._clean_again_at:
             return self._clean_again_at - now
         wall = self._clock.now()
-        moved = await self._store.reanchor(beyond=wall + FUTURE_MAX, now=wall)
+        moved = await answered(self._store.reanchor(beyond=wall + FUTURE_MAX, now=wall))
         if moved:
             tell(self._observer, CursorReanchored(moved))
-        executions, ledger = await self._store.purge(before=wall - self._settings.retention, limit=BITE)
+            self._on_reanchored()
+        executions, ledger = await answered(self._store.purge(before=wall - self._settings.retention, limit=BITE))
         if executions or ledger:
             tell(self._observer, Purged(executions, ledger))
         if executions >= BITE or ledger >= BITE:

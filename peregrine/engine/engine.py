@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from peregrine.domain.errors import Unavailable
 from peregrine.domain.execution import Outcome, Running
@@ -12,7 +12,7 @@ from peregrine.domain.moment import SECOND, Duration
 from peregrine.engine.claimer import Claimer
 from peregrine.engine.cleaner import Cleaner
 from peregrine.engine.keeper import Keeper
-from peregrine.engine.loop import Loop
+from peregrine.engine.loop import Loop, answered
 from peregrine.engine.needs import Needs
 from peregrine.engine.planner import Planner
 from peregrine.engine.pool import Pool
@@ -22,8 +22,14 @@ from peregrine.engine.run import Ending, Run
 from peregrine.ports.bus import Topic
 from peregrine.ports.engine_view import EngineFacts, EngineMode
 
+TURNS_WITHIN: Final[Duration] = 10 * SECOND
+"""How long a shutdown waits for the turns under way; a claim that is cut off leaves work to be found by the reaper."""
 FLUSH_WITHIN: Final[Duration] = 5 * SECOND
 """How long a shutdown waits for outcomes to be stored, once nothing runs any more."""
+LEAVE_WITHIN: Final[Duration] = 2 * SECOND
+"""How long the last words of a shutdown may take, when nothing depends on them any more."""
+HURRIED_WITHIN: Final[Duration] = SECOND
+"""How long each of these waits may still take once somebody is in a hurry."""
 FENCE_LOOK: Final[Duration] = SECOND
 """Longest time between two looks at the leases: a thawed process notices within it."""
 
@@ -42,9 +48,11 @@ class Engine:
         self._recorder = Recorder(needs, on_settled=self._settled)
         self._pool = Pool(needs, on_end=self._run_ended)
         self._recorder.pool = self._pool
-        self._planner = Planner(needs, on_queued=self._queued)
+        self._planner = Planner(needs, on_queued=self._queued, on_clock_back=self._clock_went_back)
         self._reaper = Reaper(needs, self._pool, on_recovered=self._queued)
-        claimer, keeper, cleaner = Claimer(needs, self._pool), Keeper(needs, self._pool), Cleaner(needs)
+        self._cleaner = Cleaner(needs, on_reanchored=self._planner.forget_future)
+        claimer = Claimer(needs, self._pool, on_claimed=self._claimed)
+        keeper = Keeper(needs, self._pool)
 
         def loop(name: str, turn: Callable[[], Awaitable[Duration]], poll: Duration) -> Loop:
             return Loop(name, turn, clock=needs.clock, observer=needs.observer, poll=poll)
@@ -55,54 +63,63 @@ class Engine:
         self._keep = loop("keeper", keeper.turn, settings.beat_every)
         self._fence = loop("fence", self._fence_turn, FENCE_LOOK)
         self._reap = loop("reaper", self._reaper.turn, settings.beat_every)
-        self._clean = loop("cleaner", cleaner.turn, settings.cleanup_interval)
+        self._clean = loop("cleaner", self._cleaner.turn, settings.cleanup_interval)
         self._loops = (self._record, self._keep, self._fence, self._reap, self._claim, self._plan, self._clean)
         self._unsubscribe: list[Callable[[], None]] = []
         self._mode = EngineMode.STOPPED
+        self._changing = asyncio.Lock()
+        self._hurry = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin: everything that guards running work first, then what makes and starts it."""
-        if self._unsubscribe:
-            return
-        self._unsubscribe = [
-            self._bus.subscribe(Topic.QUEUED, self._claim.wake),
-            self._bus.subscribe(Topic.TASKS, self._plan.wake),
-            self._bus.subscribe(Topic.CANCEL, self._keep.wake),
-        ]
-        for one in self._loops:
-            one.start()
-        self._mode = EngineMode.RUNNING
+        """Begin: everything that guards running work first, then what makes and starts it. Waits for a stop to end."""
+        async with self._changing:
+            if self._mode is EngineMode.RUNNING:
+                return
+            self._hurry.clear()
+            self._pool.open()
+            self._unsubscribe = self._unsubscribe or [
+                self._bus.subscribe(Topic.QUEUED, self._claim.wake),
+                self._bus.subscribe(Topic.TASKS, self._plan.wake),
+                self._bus.subscribe(Topic.CANCEL, self._keep.wake),
+            ]
+            for one in self._loops:
+                one.start()
+            self._mode = EngineMode.RUNNING
 
     async def stop(self, *, grace: Duration | None = None) -> None:
         """End: make and start nothing more, let what runs finish for *grace*, interrupt the rest, store every outcome.
 
         The lease is renewed until the last run has ended. What can't be stored in time is found by the next start.
+        Ends within a bounded time even if the store never answers; a second call waits for the first.
         """
-        self._mode = EngineMode.DRAINING
-        for unsubscribe in self._unsubscribe:
-            unsubscribe()
-        self._unsubscribe = []
-        await asyncio.gather(self._plan.stop(), self._claim.stop(), self._clean.stop())
-        await self._drain(self.settings.shutdown_grace if grace is None else grace)
-        self._pool.end_all(Ending.INTERRUPTED)
-        await self._drain(self.settings.stop_grace + SECOND)
-        await self._flush()
-        for one in (self._reap, self._keep, self._fence, self._record):
-            await one.stop()
-        try:
-            await self._store.retire([self.instance.id])
-        except Unavailable:
-            pass  # the row is taken away by whoever notices that this process has gone
-        self._mode = EngineMode.STOPPED
+        async with self._changing:
+            if self._mode is EngineMode.STOPPED:
+                return
+            self._mode = EngineMode.DRAINING
+            for unsubscribe in self._unsubscribe:
+                unsubscribe()
+            self._unsubscribe = []
+            self._pool.close()
+            await self._until(_stopped(self._plan, self._claim, self._clean), TURNS_WITHIN + LEAVE_WITHIN)
+            await self._until(self._pool.idle(), self.settings.shutdown_grace if grace is None else grace)
+            self._pool.end_all(Ending.INTERRUPTED)
+            await _at_most(self._pool.idle(), self.settings.stop_grace + SECOND)
+            self._record.wake()
+            await self._until(self._recorder.empty(), FLUSH_WITHIN)
+            await _stopped(self._reap, self._keep, self._fence, self._record, within=LEAVE_WITHIN)
+            await self._retire()
+            self._mode = EngineMode.STOPPED
 
     def interrupt(self) -> None:
-        """Do not wait any longer in a ``stop`` under way: interrupt what still runs."""
-        self._pool.end_all(Ending.INTERRUPTED)
+        """Do not wait any longer in a ``stop`` under way: interrupt what still runs, cut every other wait short."""
+        if self._mode is EngineMode.DRAINING:
+            self._hurry.set()
+            self._pool.end_all(Ending.INTERRUPTED)
 
     def facts(self) -> EngineFacts:
         """What is true of this engine now (``ports.engine_view``)."""
         failing = {one.name: one.failure for one in self._loops if one.failing_since is not None}
-        since = min((one.failing_since for one in self._loops if one.failing_since is not None), default=None)
+        since = min((one.away_since for one in self._loops if one.away_since is not None), default=None)
         return EngineFacts(
             mode=self._mode,
             slots=self.settings.slots,
@@ -134,20 +151,26 @@ class Engine:
         """What runs here now, for whoever wants to show progress."""
         return tuple(run for run in self._pool.runs() if not run.ended)
 
-    async def _drain(self, within: Duration) -> None:
+    async def _until(self, what: Coroutine[Any, Any, object], within: Duration) -> None:
+        """Wait for *what*: at most *within*, and hardly any longer once somebody is in a hurry."""
+        waiting = asyncio.ensure_future(what)
+        hurry = asyncio.ensure_future(self._hurry.wait())
         try:
-            async with asyncio.timeout(within / 1000):
-                await self._pool.idle()
-        except TimeoutError:
-            pass
+            await asyncio.wait({waiting, hurry}, timeout=within / 1000, return_when=asyncio.FIRST_COMPLETED)
+            if hurry.done() and not waiting.done():
+                await asyncio.wait({waiting}, timeout=min(within, HURRIED_WITHIN) / 1000)
+        finally:
+            waiting.cancel()
+            hurry.cancel()
 
-    async def _flush(self) -> None:
-        self._record.wake()
+    async def _retire(self) -> None:
+        """Say that this process has gone. With outcomes still to store, others shall notice it, and recover them."""
+        if self._recorder.waiting:
+            return
         try:
-            async with asyncio.timeout(FLUSH_WITHIN / 1000):
-                await self._recorder.empty()
-        except TimeoutError:
-            pass
+            await answered(self._store.retire([self.instance.id]), LEAVE_WITHIN)
+        except Unavailable:
+            pass  # the row is taken away by whoever notices that this process has gone
 
     async def _fence_turn(self) -> Duration:
         nearest = self._pool.fence()
@@ -158,6 +181,14 @@ class Engine:
         self._record.wake()
         self._claim.wake()
 
+    def _claimed(self) -> None:
+        # A lease may be shorter than the fence's pause.
+        self._fence.wake()
+
+    def _clock_went_back(self) -> None:
+        self._cleaner.soon()
+        self._clean.wake()
+
     def _queued(self) -> None:
         self._claim.wake()
         self._bus.publish(Topic.QUEUED)
@@ -165,3 +196,15 @@ class Engine:
     def _settled(self) -> None:
         self._claim.wake()
         self._bus.publish(Topic.SETTLED)
+
+
+async def _stopped(*loops: Loop, within: Duration = TURNS_WITHIN) -> None:
+    await asyncio.gather(*(one.stop(within) for one in loops))
+
+
+async def _at_most(what: Awaitable[object], within: Duration) -> None:
+    try:
+        async with asyncio.timeout(within / 1000):
+            await what
+    except TimeoutError:
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from peregrine.domain.moment import Duration
+from peregrine.engine.loop import answered
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.engine.run import Ending
@@ -19,19 +20,22 @@ class Keeper:
         self._clock = needs.clock
 
     async def turn(self) -> Duration:
-        """Renew all; a kept lease counts from the moment before the asking."""
+        """Renew all; a kept lease counts from the moment before the asking.
+
+        An answer that does not come is given up while there is still time to ask once more before the leases end.
+        """
         runs = self._pool.runs()
         if not runs:
             return self._settings.beat_every
         asked_at = self._clock.monotonic()
-        verdicts = await self._store.renew([run.key for run in runs])
+        verdicts = await answered(self._store.renew([run.key for run in runs]), self._settings.held // 2)
         for run, verdict in zip(runs, verdicts, strict=True):
             if run.ended:
                 continue
             if verdict is RenewVerdict.LOST:
                 run.end(Ending.FENCED)
                 continue
-            run.fence_at = asked_at + self._settings.lease - self._settings.margin
+            run.fence_at = asked_at + self._settings.held
             if verdict is RenewVerdict.CANCEL:
                 run.end(Ending.CANCELLED)
         return self._settings.beat_every

@@ -2,64 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from peregrine.domain.event import ClockStepped, Planned, Unplannable
 from peregrine.domain.moment import SECOND, Duration, Moment
-from peregrine.domain.planning import DueTask, Plan, plan
-from peregrine.engine.loop import tell
+from peregrine.domain.occurrence import Reason
+from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, plan
+from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
-from peregrine.ports.store import PlanVerdict
+from peregrine.ports.store import DueBatch, PlanVerdict
 
-BATCH: Final = 250
-"""Most tasks decided in one turn: small enough that claims and the API never wait long for a turn to end."""
+BATCH: Final = 1000
+"""Most tasks decided in one turn; more due ones follow in the next."""
 CLOCK_STEP: Final[Duration] = 2 * SECOND
 """A wall clock that moved so far against the steady one between two turns was stepped (guarantees, clock rule 2)."""
 ROOM_PAUSE: Final[Duration] = 50
 """How soon to look again for room in a full queue."""
+BREATH: Final[Duration] = 10
+"""Longest time of deciding in one go. After an outage a task can take milliseconds, and leases must be renewed."""
+DECIDING_MAX: Final[Duration] = 250
+"""After so long, what is decided is written, and the rest follows in the next turn."""
 
 
 class Planner:
-    """The turn of the planning loop."""
+    """The turn of the planning loop. *on_clock_back* hears when the wall clock was set back."""
 
-    def __init__(self, needs: Needs, *, on_queued: Callable[[], None]) -> None:
+    def __init__(self, needs: Needs, *, on_queued: Callable[[], None], on_clock_back: Callable[[], None]) -> None:
         self._settings = needs.settings
         self._store = needs.store
         self._clock = needs.clock
         self._observer = needs.observer
         self._on_queued = on_queued
+        self._on_clock_back = on_clock_back
         self._offset: int | None = None
         self._latest: Moment = 0
+        self._full_since: int | None = None
+        """Steady-clock moment at which the queue was found full; None while there is room for all."""
         self.clock_steps = 0
 
     async def turn(self) -> Duration:
         """Decide everything that is due, once; how long until something is due again."""
         now = self._look_at_clock()
-        batch = await self._store.due(now, BATCH)
-        plans = self._plans(batch.due, now, self._settings.queue_size - batch.queued)
+        batch = await answered(self._store.due(now, BATCH))
+        plans, looked_at = await self._plans(batch, now)
         if plans:
             await self._write(plans, now)
-        if len(plans) < len(batch.due):
-            return ROOM_PAUSE
-        if len(batch.due) >= BATCH:
+        if looked_at < len(batch.due) or (len(batch.due) >= BATCH and len(plans) == looked_at):
             return 0
-        return self._settings.poll if batch.next_due_at is None else max(0, batch.next_due_at - self._clock.now())
+        if len(plans) < looked_at:
+            return ROOM_PAUSE
+        # The planned ones fall due again too: a task of each second must not wait for a look that comes by chance.
+        coming = [batch.next_due_at, *(one.next_run_at for one in plans)]
+        soonest = min((moment for moment in coming if moment is not None), default=None)
+        return self._settings.poll if soonest is None else max(0, soonest - self._clock.now())
 
-    def _plans(self, due: Sequence[DueTask], now: Moment, room: int) -> list[Plan]:
+    async def _plans(self, batch: DueBatch, now: Moment) -> tuple[list[Plan], int]:
+        """The plans of the longest due, and how many tasks were looked at for them; a task may have to wait for room.
+
+        Others breathe in between; the compare-and-swap of each plan makes it harmless if the world moves meanwhile.
+        """
+        began = breathed = self._clock.monotonic()
+        room = max(0, self._settings.queue_size - batch.queued)
+        is_patient = self._is_patient(began)
         plans: list[Plan] = []
-        for one in due:
-            decided = self._plan(one, now, max(0, room))
-            if decided is not None:
+        looked_at = 0
+        for one in batch.due:
+            decided = self._plan(one, now, room)
+            looked_at += 1
+            if decided is not None and not (is_patient and _is_refused(decided)):
                 room -= len(decided.executions)
                 plans.append(decided)
-        return plans
+            if self._clock.monotonic() - breathed >= BREATH:
+                await asyncio.sleep(0)
+                breathed = self._clock.monotonic()
+                if plans and breathed - began >= DECIDING_MAX:
+                    break
+        self._note_room(began, is_full=room == 0 or len(plans) < looked_at)
+        return plans, looked_at
+
+    def _is_patient(self, now: int) -> bool:
+        """Whether the jam, if there is one, is so young that nothing is dropped for it, however long it was due."""
+        return self._full_since is None or now - self._full_since < QUEUE_PATIENCE
+
+    def _note_room(self, now: int, *, is_full: bool) -> None:
+        if not is_full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
 
     def _plan(self, due: DueTask, now: Moment, room: int) -> Plan | None:
         try:
             return plan(due, now, room)
-        except (ValueError, ArithmeticError, LookupError) as error:
-            # Its schedule can't be read any more (zone data changed under it): out of the way, flagged, until edited.
+        except Exception as error:
+            # Its schedule can't be read any more (zone data changed under it), or it meets a bug of ours: out of the
+            # way, flagged, until edited. Raised, it would hold up every other task, at each turn anew.
             tell(self._observer, Unplannable(due.task.id, f"{type(error).__name__}: {error}"))
             return Plan(
                 task_id=due.task.id,
@@ -69,8 +107,8 @@ class Planner:
                 next_run_at=None,
             )
 
-    async def _write(self, plans: list[Plan], now: Moment) -> None:
-        verdicts = await self._store.apply_plans(plans, now)
+    async def _write(self, plans: Sequence[Plan], now: Moment) -> None:
+        verdicts = await answered(self._store.apply_plans(plans, now))
         applied = [p for p, v in zip(plans, verdicts, strict=True) if v is PlanVerdict.APPLIED]
         if any(p.executions for p in applied):
             self._on_queued()
@@ -79,14 +117,25 @@ class Planner:
     def _look_at_clock(self) -> Moment:
         now = self._clock.now()
         offset = now - self._clock.monotonic()
-        if self._offset is not None and abs(offset - self._offset) > CLOCK_STEP:
-            self.clock_steps += 1
-            tell(self._observer, ClockStepped(offset - self._offset, now))
+        moved = 0 if self._offset is None else offset - self._offset
         self._offset = offset
         self._latest = max(self._latest, now)
+        if abs(moved) > CLOCK_STEP:
+            self.clock_steps += 1
+            tell(self._observer, ClockStepped(moved, now))
+            if moved < 0:
+                self._on_clock_back()
         return now
 
     @property
     def quiet_for(self) -> Duration:
         """How long nothing new falls due because the wall clock went back; 0 when it did not."""
         return max(0, self._latest - self._clock.now())
+
+    def forget_future(self) -> None:
+        """Cursors were set back to now: nothing is quiet any more."""
+        self._latest = self._clock.now()
+
+
+def _is_refused(decided: Plan) -> bool:
+    return any(skip.reason is Reason.QUEUE_FULL for skip in decided.skips)

@@ -31,6 +31,7 @@ class Pool:
         self._on_end = on_end
         self._runs: dict[RunKey, Run] = {}
         self._active = 0
+        self._is_open = True
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
 
@@ -42,6 +43,8 @@ class Pool:
     @property
     def free(self) -> int:
         """How many more may be claimed: free slots, less when many outcomes wait to be stored (back-pressure)."""
+        if not self._is_open:
+            return 0
         unsettled = len(self._runs) - self._active
         return max(0, min(self._settings.slots - self._active, 2 * self._settings.slots - unsettled))
 
@@ -53,9 +56,17 @@ class Pool:
         """All runs whose settlement is not stored yet."""
         return tuple(self._runs.values())
 
+    def open(self) -> None:
+        """Start what is claimed from now on."""
+        self._is_open = True
+
+    def close(self) -> None:
+        """Start nothing more: a claim that is still under way is given back unstarted, for another worker."""
+        self._is_open = False
+
     def start(self, claims: Iterable[Claim], *, asked_at: int) -> None:
         """Run *claims*, asked for at *asked_at* on the steady clock: their lease counts from before the asking."""
-        fence_at = asked_at + self._settings.lease - self._settings.margin
+        fence_at = asked_at + self._settings.held
         now = self._clock.monotonic()
         for claim in claims:
             run = Run(
@@ -71,6 +82,8 @@ class Pool:
             if now >= fence_at:
                 # We slept through the lease between asking and now; others may already be at it.
                 run.end(Ending.LEASE_ENDED)
+            elif not self._is_open:
+                run.end(Ending.INTERRUPTED)
             else:
                 run.start(self._executor)
 
@@ -79,16 +92,22 @@ class Pool:
         self._runs.pop(run.key, None)
 
     def fence(self) -> int | None:
-        """Stop every run whose lease has ended; the steady-clock moment of the next such end, None without runs."""
+        """Stop every run whose lease or time has ended; the steady-clock moment of the next such end, None without.
+
+        A run's own timer stands still while the machine sleeps; the steady clock does not.
+        """
         now = self._clock.monotonic()
         nearest: int | None = None
         for run in self.runs():
-            if run.ended:
+            if run.ended or run.ending is not None:
                 continue
             if run.fence_at <= now:
                 run.end(Ending.LEASE_ENDED)
-            elif nearest is None or run.fence_at < nearest:
-                nearest = run.fence_at
+            elif run.deadline <= now:
+                run.end(Ending.TIMED_OUT)
+            else:
+                ends_at = min(run.fence_at, run.deadline)
+                nearest = ends_at if nearest is None else min(nearest, ends_at)
         return nearest
 
     def end_all(self, ending: Ending) -> None:

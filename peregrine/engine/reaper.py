@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from peregrine.domain.event import Recovered, WentStale
 from peregrine.domain.execution import Running, Settlement
 from peregrine.domain.ids import WorkerId
-from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.moment import HOUR, Duration, Moment
+from peregrine.domain.policy import TIMEOUT_MAX
 from peregrine.domain.retry import recover
-from peregrine.engine.loop import tell
+from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool, RunKey
 from peregrine.ports.store import SettleVerdict
+
+EDITED_WITHIN: Final[Duration] = HOUR
+"""A definition changed so shortly before an attempt began, or after, may not be the one that the attempt keeps to."""
 
 
 @dataclass(slots=True)
@@ -27,6 +32,13 @@ class _Watch:
     beat: int
     still_since: int
     epoch_since: int
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    counter: int
+    still_since: int
+    skew: Duration = 0
 
 
 class Reaper:
@@ -43,28 +55,31 @@ class Reaper:
         self._observer = needs.observer
         self._on_recovered = on_recovered
         self._watched: dict[RunKey, _Watch] = {}
-        self._instances: dict[WorkerId, tuple[int, int]] = {}
+        self._neighbours: dict[WorkerId, _Neighbour] = {}
         self._looked_at: int | None = None
         self._looked_at_wall: Moment = 0
-        self.clock_skew: Duration = 0
-        """The largest difference seen between this wall clock and another instance's."""
         self._told_stale: set[RunKey] = set()
         self.stale: tuple[Running, ...] = ()
         """Executions that run longer than the stale timeout, as of the last look."""
 
+    @property
+    def clock_skew(self) -> Duration:
+        """The largest difference seen between this wall clock and another instance's."""
+        return max((one.skew for one in self._neighbours.values()), default=0)
+
     async def turn(self) -> Duration:
         """Look at everything that runs anywhere, and end what has lost its worker."""
         self._forget_if_away()
-        await self._store.announce(self._me, now=self._clock.now())
-        gone = await self._gone_instances()
-        rows = await self._store.running()
+        await answered(self._store.announce(self._me, now=self._clock.now()))
+        gone, silent = await self._look_around()
+        rows = await answered(self._store.running())
         looked_at = self._clock.monotonic()
         lost = self._lost(rows, gone, looked_at)
         self._note_stale(rows)
         if lost:
             await self._recover(lost)
-        if gone:
-            await self._store.retire(sorted(gone))
+        if gone or silent:
+            await answered(self._store.retire(sorted(gone | silent)))
         self._looked_at = looked_at
         return self._settings.beat_every
 
@@ -72,28 +87,33 @@ class Reaper:
         now = self._clock.monotonic()
         if self._looked_at is None or now - self._looked_at > self._settings.lease // 2 + self._settings.beat_every:
             self._watched.clear()
-            self._instances.clear()
+            self._neighbours.clear()
 
-    async def _gone_instances(self) -> set[WorkerId]:
-        """Processes of this machine that ended for certain, and strangers silent for ten leases (shown no more)."""
-        now = self._clock.monotonic()
+    async def _look_around(self) -> tuple[set[WorkerId], set[WorkerId]]:
+        """Processes of this machine that ended for certain, and strangers silent for ten leases.
+
+        The silent ones are shown no more, and that is all: one that can't say that it lives may still renew its runs.
+        """
+        rows = await answered(self._store.instances())
+        now, wall = self._clock.monotonic(), self._clock.now()
         gone: set[WorkerId] = set()
-        rows = await self._store.instances()
-        self.clock_skew = self._skew([wall for i, c, wall in rows if self._instances.get(i.id, (c, 0))[0] != c])
-        self._looked_at_wall = self._clock.now()
-        for instance, counter, _ in rows:
+        silent: set[WorkerId] = set()
+        neighbours: dict[WorkerId, _Neighbour] = {}
+        for instance, counter, written_at in rows:
             if instance.id == self._me.id:
                 continue
-            seen, since = self._instances.get(instance.id, (counter, now))
-            self._instances[instance.id] = (counter, since if seen == counter else now)
-            if self._host.is_gone(instance) or (seen == counter and now - since > 10 * self._settings.lease):
+            known = self._neighbours.get(instance.id) or _Neighbour(counter, now)
+            if known.counter != counter:
+                # Written since our last look; by how much does it lie outside the time between that look and now?
+                skew = max(written_at - wall, self._looked_at_wall - written_at, 0)
+                known = _Neighbour(counter, now, skew)
+            neighbours[instance.id] = known
+            if self._host.is_gone(instance):
                 gone.add(instance.id)
-        return gone
-
-    def _skew(self, walls: Sequence[Moment]) -> Duration:
-        """How far *walls*, written since our last look, lie outside the time between that look and now."""
-        now = self._clock.now()
-        return max((max(wall - now, self._looked_at_wall - wall, 0) for wall in walls), default=0)
+            elif now - known.still_since > 10 * self._settings.lease:
+                silent.add(instance.id)
+        self._neighbours, self._looked_at_wall = neighbours, wall
+        return gone, silent
 
     def _lost(self, rows: Sequence[Running], gone: set[WorkerId], now: int) -> list[Running]:
         lost: list[Running] = []
@@ -117,12 +137,15 @@ class Reaper:
         # Its worker still renews but does not keep the task's own timeout: it is broken, and waiting won't mend it.
         if row.task is None:
             return False
-        return now - watch.epoch_since >= row.task.policy.timeout + 2 * self._settings.lease
+        # What we see is the definition of today; the attempt keeps to the one it was claimed with.
+        unchanged = row.task.updated_at < row.started_at - EDITED_WITHIN
+        timeout = row.task.policy.timeout if unchanged else max(TIMEOUT_MAX, row.task.policy.timeout)
+        return now - watch.epoch_since >= timeout + 2 * self._settings.lease
 
     async def _recover(self, lost: Sequence[Running]) -> None:
         now = self._clock.now()
         settlements = [recover(row, self._me.id, now, self._entropy.chance()) for row in lost]
-        verdicts = await self._store.settle(settlements)
+        verdicts = await answered(self._store.settle(settlements))
         written: list[Settlement] = []
         for settlement, verdict in zip(settlements, verdicts, strict=True):
             if verdict is not SettleVerdict.STALE:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from peregrine.domain.event import LeaseLost, ResultRefused, Settled
-from peregrine.domain.execution import Outcome, Settlement
+from peregrine.domain.errors import Unavailable
+from peregrine.domain.event import LeaseLost, LoopCrashed, ResultRefused, Settled
+from peregrine.domain.execution import AttemptOutcome, Outcome, Settlement
 from peregrine.domain.moment import Duration
 from peregrine.domain.retry import settle
-from peregrine.engine.loop import tell
+from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.engine.run import Ending, Run
@@ -65,13 +67,34 @@ class Recorder:
         batch = self._waiting[:BATCH]
         if not batch:
             return self._settings.poll
-        verdicts = await self._store.settle([settlement for _, settlement in batch])
+        verdicts = await self._settle([settlement for _, settlement in batch])
         del self._waiting[: len(batch)]
         self._tell(batch, verdicts)
         if not self._waiting:
             self._empty.set()
         self._on_settled()
         return 0 if self._waiting else self._settings.poll
+
+    async def _settle(self, settlements: list[Settlement]) -> Sequence[SettleVerdict]:
+        """What became of each. One that breaks the store does not keep the others from being stored."""
+        try:
+            return await answered(self._store.settle(settlements))
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(settlements) == 1:
+                return await self._settle_bare(settlements[0], error)
+        # Halves that are stored twice because the other half failed are told so by the store.
+        half = len(settlements) // 2
+        return [*await self._settle(settlements[:half]), *await self._settle(settlements[half:])]
+
+    async def _settle_bare(self, settlement: Settlement, error: Exception) -> Sequence[SettleVerdict]:
+        """Store that the attempt ended and how, without the texts and details that the store can't take."""
+        kind = type(error).__name__
+        bare = replace(settlement, output="", detail={"left_out": f"the store can't keep it ({kind})"}, truncated=True)
+        verdicts = await answered(self._store.settle([bare]))
+        tell(self._observer, LoopCrashed("recorder", f"{kind}: {error}"))
+        return verdicts
 
     def _tell(self, batch: list[tuple[Run, Settlement]], verdicts: Sequence[SettleVerdict]) -> None:
         assert self.pool is not None
@@ -83,7 +106,9 @@ class Recorder:
                     stored.append(settlement)
                 case SettleVerdict.CANCELLED:
                     stored.append(settlement.if_cancelled())
-                case SettleVerdict.STALE:
+                case SettleVerdict.STALE if settlement.attempt.outcome is not AttemptOutcome.LOST:
                     tell(self._observer, ResultRefused(*run.key))
+                case SettleVerdict.STALE:
+                    pass  # that it was lost is told already, and there is no result to refuse
         if stored:
             tell(self._observer, Settled(stored))

@@ -33,6 +33,11 @@ class EngineSettings:
         return min(SAFETY_MARGIN, self.lease // 4)
 
     @property
+    def held(self) -> Duration:
+        """L - M: how long a claim is held at its own worker, from the moment before its last renewal was asked for."""
+        return self.lease - self.margin
+
+    @property
     def beat_every(self) -> Duration:
         """H as it is used: never longer than a third of the lease, so two beats may fail before a run must stop."""
         return min(self.heartbeat, self.lease // 3)
