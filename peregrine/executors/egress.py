@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import re
 import socket
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -290,26 +289,21 @@ def _read_v6(written: str) -> tuple[str, Address]:
 
 
 def _ascii_name(written: str) -> str:
-    """The host in lower-case ASCII, without a final dot. Other scripts go through IDNA, look-alikes are refused."""
+    """The host in lower-case ASCII, without a final dot. Other scripts go through IDNA and must come back the same.
+
+    What does not come back stood for something else: full-width and circled digits, ligatures, invisible characters.
+    """
     name = written.lower().removesuffix(".")
     if name.isascii():
         return name
     try:
-        encoded = name.encode("idna").decode("ascii") if _is_plain(name) else ""
-        honest = encoded.encode("ascii").decode("idna") == name
+        encoded = name.encode("idna").decode("ascii") if len(name) <= HOST_MAX else ""
+        comes_back = encoded.encode("ascii").decode("idna") == name
     except UnicodeError:
-        encoded, honest = "", False
-    if not honest:
+        encoded, comes_back = "", False
+    if not comes_back:
         raise BadTarget("the host name has characters that names can't hold; write its xn-- form")
     return encoded
-
-
-def _is_plain(name: str) -> bool:
-    """Lower-case letters, marks and digits only, none of which stands for another (full-width, circled, ligature)."""
-    if len(name) > HOST_MAX or unicodedata.normalize("NFKC", name) != name:
-        return False
-    letters = ("Ll", "Lo", "Lm", "Mn", "Mc", "Nd")
-    return all(character in "-." or unicodedata.category(character) in letters for character in name)
 
 
 # ── the allow list and the decision ──────────────────────────────────────────────────────────────

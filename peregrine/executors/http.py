@@ -63,6 +63,7 @@ as it closes."""
 _NO_TYPE: Final = ("Content-Type",)
 DRAFTS_MAX: Final = 2048
 DRAFT_SIZE_MAX: Final = 8 * 1024
+FAULTS_MAX: Final = 50
 LOOK_UP_THREADS: Final = 8
 
 LookUp: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
@@ -100,6 +101,7 @@ class _Attempt:
     first_byte: Duration | None = None
     redirects: int = 0
     blocked: str = ""
+    """Why the hop's address was refused as it was about to be connected to."""
     reply: aiohttp.ClientResponse | None = None
     body: Body | None = None
     is_read: bool = False
@@ -109,6 +111,7 @@ class _Attempt:
     def begin_hop(self, target: Target) -> None:
         self.let_go()
         self.reply = None
+        self.blocked = ""
         self.host = target.host
         self.url = target.url
         self.hop_started = self.clock.monotonic()
@@ -246,7 +249,7 @@ class HttpExecutor:
         if not isinstance(payload, HttpPayload):
             return (Fault("/type", "is not an HTTP task"),)
         draft = self._draft_of(payload)
-        faults = list(draft.faults(self._secrets, parameters))
+        faults = list(dict.fromkeys(draft.faults(self._secrets, parameters)))[:FAULTS_MAX]
         reasons = self._egress.faults_of(draft.sample_url)
         return faults + [Fault("/config/url", f"target_not_allowed: {reason}") for reason in reasons]
 
@@ -267,7 +270,9 @@ class HttpExecutor:
         limit = payload.timeout if own and payload.timeout is not None else left
         try:
             request = self._request(payload, context, attempt)
-            async with asyncio.timeout(max(0, limit) / SECOND):
+            if limit <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(limit / SECOND):
                 await self._walk(request, payload, attempt)
             return self._judge(payload, attempt)
         except TimeoutError:
@@ -277,7 +282,7 @@ class HttpExecutor:
             return _outcome(attempt, failed)
 
     def _request(self, payload: HttpPayload, context: RunContext, attempt: _Attempt) -> Request:
-        """The first request, with the headers by which a receiver recognises us; the task's own win over defaults."""
+        """The first request. From here on the secrets that it carries itself are hidden too."""
         try:
             request, own_secrets = self._draft_of(payload).fill(context.claim, self._secrets)
         except BadValue as error:

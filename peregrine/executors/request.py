@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from peregrine.domain.errors import Fault
@@ -21,6 +22,8 @@ from peregrine.executors.reply import MEBIBYTE
 from peregrine.executors.template import BadValue, Place, Template, ValueOf, read_template, values_of
 
 BODY_SENT_MAX: Final = MEBIBYTE
+SECRETS_MAX: Final = 200
+"""How many values of a request are hidden in its answer; each costs a look through the whole text."""
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 OURS: Final = "x-scheduler-"
 """Headers by which a receiver can fence; a task can't set them, else they would prove nothing."""
@@ -108,7 +111,7 @@ class Draft:
                 elif slot.family == "parameters" and parameters is not None and slot.name not in parameters:
                     yield Fault("/parameters", f"must hold {slot.name!r}: the task uses {{{{ {slot.word} }}}}")
         for name, _ in self._headers:
-            if name.lower().startswith(OURS):
+            if _is_ours(name):
                 yield Fault(_header_pointer(name), "is set by the scheduler itself and can't be chosen")
         if self._chooses_host():
             yield Fault("/config/url", "must not choose scheme, host or port by a placeholder")
@@ -140,7 +143,9 @@ class Draft:
         if not all(map(_TOKEN.fullmatch, (self._payload.method, *(name for name, _ in self._headers)))):
             raise BadValue("the method or the name of a header holds what none can")
         url = self._url.fill(Place.URL, value_of)
-        headers = [(name, _header_value(name, template, value_of)) for name, template in self._headers]
+        headers = [
+            (name, _header_value(name, template, value_of)) for name, template in self._headers if not _is_ours(name)
+        ]
         body = None if self._body is None else self._body.fill(self._place, value_of)
         sent = None if body is None else body.encode("utf-8")
         if sent is not None and len(sent) > BODY_SENT_MAX:
@@ -155,7 +160,7 @@ class Draft:
             secret_headers=self._secret_headers,
             secret_body=self._body is not None and any(slot.family == "secret" for slot in self._body.slots),
         )
-        return request, Redactor(secrets_of(url, headers, body or ""))
+        return request, Redactor(islice(secrets_of(url, headers, body or ""), SECRETS_MAX))
 
     def _texts(self) -> Iterator[tuple[str, Template]]:
         yield "/config/url", self._url
@@ -186,6 +191,10 @@ def our_headers(claim: Claim) -> Iterator[tuple[str, str]]:
 def _moment_text(moment: Moment) -> str:
     """Many executions are due on the same second."""
     return format_moment(moment)
+
+
+def _is_ours(name: str) -> bool:
+    return name.lower().startswith(OURS)
 
 
 def _header_pointer(name: str) -> str:

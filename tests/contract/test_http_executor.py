@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,13 +11,22 @@ from dataclasses import replace
 import pytest
 
 from peregrine.domain.payload import HttpPayload, Payload
-from peregrine.executors.egress import Egress
+from peregrine.executors.egress import AddressInfo, Egress
 from peregrine.executors.http import HttpExecutor
 from peregrine.testing.executor_contract import GREETING, PROMISES, Behaviour, Factory, HostClock, Promise, Subject
 from peregrine.testing.http_target import HttpTarget
 
 SECRET = "s3cr3t/with+signs&more"
 LEAKS = (("Authorization", "Bearer {{ secret.TOKEN }}"), ("Content-Type", "application/json"))
+
+
+class Narrow(Egress):
+    """Gives the system little room for what is to be sent, as a real network does: the rest waits in the client."""
+
+    def open_socket(self, info: AddressInfo, host: str) -> socket.socket:
+        made = super().open_socket(info, host)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return made
 
 
 class HttpSubject:
@@ -27,7 +37,7 @@ class HttpSubject:
         self._target = target
         self._hang = hang(target)
         self.executor = HttpExecutor(
-            Egress(["127.0.0.1/32"]),
+            Narrow(["127.0.0.1/32"]),
             self.clock,
             version="test",
             secrets={"TOKEN": SECRET},

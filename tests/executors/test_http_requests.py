@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -172,11 +172,13 @@ async def test_a_body_that_grew_too_large_is_not_sent(target: HttpTarget) -> Non
 
 
 async def test_cookies_are_not_kept(target: HttpTarget) -> None:
-    async with executor() as made:
-        await run(made, target.url("/cookie"))
-        second = await run(made, target.url("/cookie"))
+    async def look_up(host: str) -> Sequence[str]:
+        return ["127.0.0.1"]
 
-    assert second.output == "no cookie"
+    async with executor(look_up=look_up) as made:
+        for host in ("intranet.example", "intranet.example", ""):
+            outcome = await run(made, target.url("/cookie", host=host))
+            assert outcome.output == "no cookie"
 
 
 async def test_the_environment_of_the_service_changes_nothing(
@@ -319,12 +321,14 @@ async def test_its_own_timeout_lies_inside_the_tasks(target: HttpTarget) -> None
 
 
 async def test_after_the_deadline_nothing_is_asked(target: HttpTarget) -> None:
+    """Not even by a connection that is there already."""
     payload = HttpPayload(url=target.url("/ok"))
     async with executor() as made:
-        outcome = await made.run(payload, context(payload, within=-1))
+        await made.run(payload, context(payload))
+        late = [await made.run(payload, context(payload, within=within)) for within in (0, -1, -60_000)]
 
-    assert outcome.verdict is AttemptOutcome.TIMED_OUT
-    assert target.accepted == 0
+    assert {outcome.verdict for outcome in late} == {AttemptOutcome.TIMED_OUT}
+    assert len(target.seen) == 1
 
 
 # ── save time ────────────────────────────────────────────────────────────────────────────────────
@@ -368,6 +372,21 @@ def test_what_cannot_work_is_said_at_save_time(payload: HttpPayload, pointer: st
 
     assert any(fault.pointer == pointer and says in fault.message for fault in faults), faults
     assert "hush" not in repr(faults)
+
+
+async def test_the_fencing_headers_are_ours_even_in_a_task_that_was_saved_before(target: HttpTarget) -> None:
+    await ask(target, "/ok", headers=(("X-Scheduler-Epoch", "99"), ("x-scheduler-other", "x")))
+
+    assert [value for name, value in target.seen[0].headers if name == "x-scheduler-epoch"] == ["1"]
+    assert target.seen[0].header("x-scheduler-other") is None
+
+
+def test_faults_are_bounded() -> None:
+    body = "".join(f"{{{{ secret.N{number} }}}}" for number in range(5000)) + "{{ secret.N }}" * 5000
+
+    faults = HttpExecutor(Egress(), CLOCK, version="1").check(HttpPayload(url="http://a.example/", body=body))
+
+    assert len(faults) == 50
 
 
 def test_every_fault_is_said_at_once() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from peregrine.executors.redaction import HIDDEN, SECRET_MIN, Redactor, is_secret_name, redacted_url, secrets_of
+from peregrine.domain.redaction import HIDDEN
+from peregrine.executors.redaction import SECRET_MIN, Redactor, is_secret_name, redacted_url, secrets_of
 
 AROUND = "☃äöü "
 secrets = st.text(st.characters(codec="utf-8", exclude_characters="*" + AROUND), min_size=SECRET_MIN, max_size=40)
