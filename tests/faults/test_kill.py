@@ -42,12 +42,12 @@ class Client(threading.Thread):
     def _one(self) -> None:
         if len(self.tasks) < 15 or self.random.random() < 0.05:
             self.made += 1
-            often = self.made <= 12
+            often, overlap = self.made <= 12, self.random.choice(["skip", "queue", "allow"])
             body = a_task(
                 f"load {self.made}",
-                milliseconds=self.random.choice([0, 5, 100, 400, 1500]),
+                milliseconds=self.random.choice([0, 5, 100, 400] if overlap == "queue" else [0, 5, 400, 1500]),
                 schedule="* * * * * *" if often else "@manual",
-                overlap=self.random.choice(["skip", "queue", "allow"]),
+                overlap=overlap,
             )
             status, answer = self.service.ask("POST", "/scheduler/tasks", body)
             if status == 201:
