@@ -204,7 +204,7 @@ def find_zone(key: str) -> Zone:
     if key in _ALWAYS_UTC:
         return Zone(key, None)
     # Only a list of names is proof against paths, and against file systems that take "utc" for "UTC".
-    if key in _NOT_ZONES or not (key in _packaged_keys() or key in _known_keys()):
+    if key not in _known_keys():
         raise ZoneError(_why_not(key))
     try:
         return Zone(key, ZoneInfo(key))
@@ -213,18 +213,16 @@ def find_zone(key: str) -> Zone:
 
 
 @lru_cache(maxsize=1)
-def _packaged_keys() -> frozenset[str]:
-    """The zone names that the ``tzdata`` package lists; one small file."""
-    try:
-        return frozenset(files("tzdata").joinpath("zones").read_text(encoding="ascii").split())
-    except (ModuleNotFoundError, OSError):
-        return frozenset()
-
-
-@lru_cache(maxsize=1)
 def _known_keys() -> frozenset[str]:
-    """Every zone name there is, the machine's own too. Opens hundreds of files, so only for what is not listed."""
-    return frozenset(available_timezones())
+    """Every zone name there is: what the ``tzdata`` package lists, one small file, the same on every machine.
+
+    Without the package what the machine has; that opens hundreds of files, too slow to do for any odd name.
+    """
+    try:
+        keys = files("tzdata").joinpath("zones").read_text(encoding="ascii").split()
+    except (ModuleNotFoundError, OSError):
+        keys = list(available_timezones())
+    return frozenset(keys) - _NOT_ZONES
 
 
 def _why_not(key: str) -> str:
@@ -238,7 +236,7 @@ def _why_not(key: str) -> str:
         return 'not a time zone name; write an IANA name such as "Europe/Berlin" or "UTC"'
     if key in _NOT_ZONES or key == "local":
         return f'"{key}" depends on the machine; write an IANA name such as "Europe/Berlin" or "UTC"'
-    exact = next((known for known in sorted(_known_keys() - _NOT_ZONES) if known.lower() == key.lower()), None)
+    exact = next((known for known in sorted(_known_keys()) if known.lower() == key.lower()), None)
     if exact or key.lower() == "z":
         return f'unknown time zone "{key}"; names are spelled exactly: write "{exact or "UTC"}"'
     return f'unknown time zone "{key}"; write an IANA name such as "Europe/Berlin" or "UTC"'

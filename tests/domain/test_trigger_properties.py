@@ -126,6 +126,7 @@ def test_instants_at_clock_changes_are_those_of_the_oracle(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @settings(max_examples=3_000)
 @given(night_expressions(), clock_changes(), GAPS, OVERLAPS)
 def test_instants_at_clock_changes_are_those_of_the_oracle_many_times(
