@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from peregrine.api.operation import Demand, Operation
+from peregrine.domain.permission import Permission
 from peregrine.wire.problem import MEDIA_TYPE, Problem
 
 JSON: Final = "application/json"
@@ -43,10 +44,18 @@ def described(operation: Operation) -> dict[str, Any]:
     }
     if operation.needs is not Demand.NOTHING:
         said["security"] = [{"bearer": []}, {"cookie": []}]
+        if operation.needs in (Permission.READ, Demand.METRICS):
+            # Open to everybody unless a setting closes it.
+            said["security"].append({})
         said["x-permission"] = operation.needs.value
     if operation.body is not None:
-        schema = {"$ref": _REF.format(name=operation.body.__name__)}
-        said["requestBody"] = {"required": operation.body_required, "content": {JSON: {"schema": schema}}}
+        schema: dict[str, Any] = {"$ref": _REF.format(name=operation.body.__name__)}
+        if not operation.body_required:
+            schema = {"anyOf": [schema, {"type": "null"}]}
+        said["requestBody"] = {
+            "required": operation.body_required,
+            "content": {kind: {"schema": schema} for kind in (JSON, *operation.takes)},
+        }
     return said
 
 
@@ -89,7 +98,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if isinstance(operation.answers, str):
         content: dict[str, Any] = {operation.answers: {"schema": {"type": "string"}}}
     else:
-        content = {JSON: {"schema": {"$ref": _REF.format(name=operation.answers.__name__)}}}
+        schema = {"schema": {"$ref": _REF.format(name=operation.answers.__name__)}}
+        content = dict.fromkeys((JSON, *operation.also), schema)
     codes = set(operation.refuses)
     if operation.needs is not Demand.NOTHING:
         codes |= {401, 403, 503}
@@ -97,6 +107,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
         codes.add(400)
     if operation.method in ("POST", "PUT", "DELETE"):
         codes |= {400, 413, 415}
+    if operation.method == "POST" and operation.remembered:
+        codes.add(409)
     if operation.conditional:
         codes.add(412)
     if any("{" in path for path in operation.paths):
@@ -126,7 +138,8 @@ def _parameters_of(shape: type[BaseModel]) -> list[dict[str, Any]]:
             plain.pop("default", None)
         said = plain.pop("description", None)
         found.append(
-            {"name": name, "in": "query", "required": False, "schema": plain} | ({"description": said} if said else {})
+            {"name": name, "in": "query", "required": False, "allowEmptyValue": True, "schema": plain}
+            | ({"description": said} if said else {})
         )
     return found
 
@@ -134,8 +147,10 @@ def _parameters_of(shape: type[BaseModel]) -> list[dict[str, Any]]:
 def _headers(operation: Operation) -> list[dict[str, Any]]:
     found = []
     if operation.conditional:
-        found.append(("If-Match", "Change only this version of the task (its `ETag`)."))
+        text = "Change only this version of the task (its `ETag`)."
+        found.append(("If-Match", text, {"type": "string", "pattern": "^[!-~]+$", "examples": ['"1"']}))
     if operation.method == "POST" and operation.remembered:
-        found.append(("Idempotency-Key", "Sent again, the same key gives the first answer again."))
-    return [{"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-            for name, text in found]  # fmt: skip
+        text = "Sent again, the same key gives the first answer again."
+        found.append(("Idempotency-Key", text, {"type": "string", "pattern": "^[!-~]{1,255}$"}))
+    return [{"name": name, "in": "header", "required": False, "description": text, "schema": schema}
+            for name, text, schema in found]  # fmt: skip

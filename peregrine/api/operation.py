@@ -47,6 +47,10 @@ class Operation:
     summary: str
     answers: type[msgspec.Struct] | str
     """A shape, or the media type of what is no JSON."""
+    also: Sequence[str] = ()
+    """Other media types that may be asked for."""
+    takes: Sequence[str] = ()
+    """Other media types that the body may have."""
     status: int = 200
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None

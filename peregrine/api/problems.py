@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
@@ -62,11 +62,10 @@ async def answer_bug(request: Request, error: Exception) -> Response:
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
     """All methods that some route has for the path of *scope*."""
-    found: set[str] = set()
-    for route in routes:
-        methods: Any = getattr(route, "methods", None)
-        if methods and route.matches(scope)[0] is not Match.NONE:
-            found |= methods
+    matching = [route for route in routes if route.matches(scope)[0] is not Match.NONE]
+    # A path that is written out is more than an id that happens to read so.
+    exact = [route for route in matching if getattr(route, "path", "") == scope["path"]]
+    found: set[str] = set().union(*(getattr(route, "methods", None) or () for route in exact or matching))
     if "GET" in found:
         found.add("HEAD")
     return sorted(found)

@@ -89,8 +89,11 @@ PUBLIC_PERMISSIONS: Final = (Permission.READ,)
 
 SUBJECT_KINDS: Final = ("user", "character", "corporation", "alliance", "group", "role")
 SUBJECT_MAX: Final = 160
-_SUBJECT = re.compile(rf"(?:{'|'.join(SUBJECT_KINDS)}):[A-Za-z0-9_.@+\- |/]+", re.ASCII)
+SUBJECT_PATTERN: Final = rf"(?:{'|'.join(SUBJECT_KINDS)}):[A-Za-z0-9_.@+ |/-]+"
+_SUBJECT = re.compile(SUBJECT_PATTERN, re.ASCII)
 _PATTERN = re.compile(r"\*|[a-z_]+(?:\.[a-z_]+)*\.(?:\*|[a-z_]+)", re.ASCII)
+PATTERNS: Final = (EVERYTHING, "scheduler.*", "scheduler.tasks.*", "scheduler.executions.*", *Permission)
+"""All that a policy may speak of."""
 
 
 def is_subject(text: str) -> bool:

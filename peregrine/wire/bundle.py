@@ -19,7 +19,7 @@ from peregrine.domain.moment import Moment, format_duration, format_moment
 from peregrine.domain.payload import JsonObject, JsonValue
 from peregrine.domain.task import Task
 from peregrine.wire.shapes import Shape, faults_of
-from peregrine.wire.task import READ_ONLY, shown_config
+from peregrine.wire.task import READ_ONLY, MomentText, shown_config
 from peregrine.wire.task_input import read_new_task, read_task_change
 
 TASKS_MAX: Final = 1000
@@ -36,6 +36,14 @@ class BundleInput(Shape):
     dry_run: Annotated[bool, Field(description="Only say what would happen.")] = False
     version: int = VERSION
     exported_at: str = ""
+
+
+class BundleShape(Struct, frozen=True, kw_only=True):
+    """Exported tasks, each as `POST /scheduler/tasks` takes it, secrets hidden."""
+
+    version: int
+    exported_at: MomentText
+    tasks: list[dict[str, Any]]
 
 
 class FailedTask(Struct, frozen=True, kw_only=True):

@@ -9,20 +9,31 @@ from msgspec import UNSET, Struct, UnsetType
 from pydantic import Field
 
 from peregrine.domain.moment import DAY, HOUR
-from peregrine.domain.permission import SUBJECT_MAX, Effect
+from peregrine.domain.permission import PATTERNS, SUBJECT_MAX, SUBJECT_PATTERN, Effect
 from peregrine.domain.query import PAGE_SIZE_MAX
 from peregrine.wire.queries import PageSize, PlainText, Query
 from peregrine.wire.shapes import NameText, Shape, Span, Word
 from peregrine.wire.task import MomentText
 
-SubjectText = Annotated[str, Field(min_length=1, max_length=SUBJECT_MAX, examples=["group:monitoring"])]
+SubjectText = Annotated[
+    str,
+    Field(max_length=SUBJECT_MAX, examples=["group:monitoring"], json_schema_extra={"pattern": f"^{SUBJECT_PATTERN}$"}),
+]
+GroupText = Annotated[
+    str,
+    Field(
+        max_length=SUBJECT_MAX,
+        examples=["group:task_managers"],
+        json_schema_extra={"pattern": "^(?:group|role):[A-Za-z0-9_.@+ |/-]+$"},
+    ),
+]
 
 
 class PolicyInput(Shape):
     """Allow or deny something to somebody. A deny for any of somebody's subjects beats every allow."""
 
     subject: SubjectText
-    permission: Annotated[str, Field(min_length=1, max_length=64, examples=["scheduler.tasks.read", "scheduler.*"])]
+    permission: Annotated[str, Field(max_length=64, json_schema_extra={"enum": [*PATTERNS]})]
     effect: Annotated[Effect, Word(Effect)] = Effect.ALLOW
 
 
@@ -30,7 +41,7 @@ class MembershipInput(Shape):
     """Make somebody a member of a group or role."""
 
     subject: SubjectText
-    member_of: Annotated[str, Field(min_length=1, max_length=SUBJECT_MAX, examples=["group:task_managers"])]
+    member_of: GroupText
 
 
 class KeyInput(Shape):

@@ -181,9 +181,14 @@ def _word(member: Any) -> str:
     return str(getattr(member, "word", member.value))
 
 
-NameText = Annotated[str, Field(min_length=1, max_length=NAME_MAX), AfterValidator(_visible)]
+_C: Final = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+_VISIBLE: Final = {"pattern": f"^[^{_C}]*[^\\s{_C}][^{_C}]*$"}
+_TAG: Final = {"pattern": f"^[^,{_C}]*[^\\s,{_C}][^,{_C}]*$"}
+NameText = Annotated[
+    str, Field(min_length=1, max_length=NAME_MAX, json_schema_extra=_VISIBLE), AfterValidator(_visible)
+]
 DescriptionText = Annotated[str, Field(max_length=DESCRIPTION_MAX)]
-TagText = Annotated[str, Field(min_length=1, max_length=TAG_MAX), AfterValidator(_tag)]
+TagText = Annotated[str, Field(min_length=1, max_length=TAG_MAX, json_schema_extra=_TAG), AfterValidator(_tag)]
 TagList = Annotated[list[TagText], Field(max_length=TAGS_MAX), AfterValidator(_unique)]
 
 _MESSAGES: Final[dict[str, str]] = {

@@ -19,7 +19,15 @@ from peregrine.usecases import bundles as usecases
 from peregrine.usecases.access import require
 from peregrine.usecases.bundles import Imported
 from peregrine.wire.bulk import BulkOrder, BulkReport, bulk_report
-from peregrine.wire.bundle import Bundle, BundleInput, FailedTask, ImportReport, bundle_document, read_bundle
+from peregrine.wire.bundle import (
+    Bundle,
+    BundleInput,
+    BundleShape,
+    FailedTask,
+    ImportReport,
+    bundle_document,
+    read_bundle,
+)
 from peregrine.wire.orders import read_body
 from peregrine.wire.preview import Preview, PreviewOrder, preview_shape, trigger_of
 from peregrine.wire.problem import MEDIA_TYPE
@@ -55,7 +63,7 @@ async def operate_on_tasks(call: Call) -> Response:
 
 
 @routes.add("POST", "/scheduler/tasks/import", needs=Permission.TASKS_WRITE, query=ImportQuery, body=BundleInput,
-            answers=ImportReport, refuses=[409])  # fmt: skip
+            answers=ImportReport, takes=[YAML], refuses=[409])  # fmt: skip
 async def import_tasks(call: Call) -> Response:
     """Make the tasks of a bundle, all or none"""
     asked = call.query(ImportQuery)
@@ -67,7 +75,8 @@ async def import_tasks(call: Call) -> Response:
     return _imported(call, imported, bundle, dry_run=dry_run)
 
 
-@routes.add("GET", "/scheduler/tasks/export", needs=Permission.TASKS_READ, query=ExportQuery, answers=JSON)
+@routes.add("GET", "/scheduler/tasks/export", needs=Permission.TASKS_READ, query=ExportQuery, answers=BundleShape,
+            also=[YAML])  # fmt: skip
 async def export_tasks(call: Call) -> Response:
     """The bundle of all tasks that match"""
     query = call.query(ExportQuery)
