@@ -18,6 +18,7 @@ from peregrine.app.settings import Loaded, Settings, child_environment
 from peregrine.app.written import span_text
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof
+from peregrine.auth.keys import KeyProof
 from peregrine.coordination.clock import SystemClock, SystemEntropy
 from peregrine.coordination.host import ProcHost, this_instance
 from peregrine.coordination.memory import MemoryBus
@@ -107,7 +108,8 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
         metrics = MetricsObserver()
         engine = _engine(ground, executors, SeveralObservers([metrics, LogObserver(log, ground.clock)]))
         metrics.engine = engine
-        app = _app(_means(ground, engine, executors), settings, credentials, metrics)
+        proof = KeyProof(JwtProof(credentials.rules, ground.clock), store, ground.clock)
+        app = _app(_means(ground, engine, executors, proof), settings, proof, metrics)
         yield Parts(
             app=app,
             engine=engine,
@@ -137,7 +139,7 @@ def _engine(ground: Ground, executors: Executors, observer: Observer) -> Engine:
     )
 
 
-def _means(ground: Ground, engine: Engine, executors: Executors) -> Means:
+def _means(ground: Ground, engine: Engine, executors: Executors, keys: KeyProof) -> Means:
     settings = ground.settings
     public = PUBLIC_PERMISSIONS if settings.public_status else ()
     return Means(
@@ -149,16 +151,17 @@ def _means(ground: Ground, engine: Engine, executors: Executors) -> Means:
         grants=StoredGrants(ground.store, ground.clock, public=public),
         engine=engine,
         check=executors.check,
+        keys=keys,
         queue_size=settings.queue_size,
         limits=Limits(timeout_min=settings.timeout_min, misfire_grace=settings.misfire_grace),
     )
 
 
-def _app(means: Means, settings: Settings, credentials: Credentials, metrics: MetricsObserver) -> Any:
+def _app(means: Means, settings: Settings, proof: KeyProof, metrics: MetricsObserver) -> Any:
     return create_app(
         ApiDeps(
             means=means,
-            identity=JwtProof(credentials.rules, means.clock),
+            identity=proof,
             version=VERSION,
             render_metrics=lambda: (metrics.render(), CONTENT_TYPE),
             prefix=settings.api_prefix,
