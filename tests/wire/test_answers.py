@@ -41,6 +41,7 @@ from peregrine.testing.clock import START
 from peregrine.wire.bundle import bundle_document, read_bundle
 from peregrine.wire.envelope import encode
 from peregrine.wire.execution import execution_page, execution_shape
+from peregrine.wire.fragments import Fragments
 from peregrine.wire.problem import headers_of, problem_of
 from peregrine.wire.task import task_page, task_shape
 from tests.wire.words import MAKING, made, sample
@@ -50,6 +51,7 @@ TASK = made(
 )
 VIEW = TaskView(task=TASK, cursor=START, next_run_at=START + 600_000, running=0, queued=0)
 ASKED = PageRequest(size=20)
+KEPT = Fragments()
 ENDED = Execution(
     id=ExecutionId("e"), task_id=TASK.id, cause=Cause.MANUAL, state=State.CANCELLED, priority=Priority.NORMAL,
     scheduled_for=None, queued_at=START, available_at=START, attempt=1, epoch=1, worker_id=WorkerId("w"),
@@ -137,7 +139,7 @@ def test_half_of_a_surrogate_pair_in_an_output_is_shown_escaped() -> None:
 )
 def test_a_kept_task_is_only_used_for_what_it_shows(other: TaskView) -> None:
     for view, now in ((VIEW, START), (other, START), (other, START + 5000), (VIEW, START)):
-        page = shown(task_page(Page(items=[view], total=1), ASKED, now))
+        page = shown(task_page(Page(items=[view], total=1), ASKED, now, KEPT))
 
         assert page["tasks"] == [shown(task_shape(view, now))]
 
@@ -146,7 +148,7 @@ def test_a_kept_execution_shows_a_note_that_came_later() -> None:
     noted = replace(ENDED, attempts=(ENDED.attempts[0].noting_late(AttemptOutcome.SUCCEEDED),))
 
     for execution in (ENDED, noted, ENDED):
-        page = shown(execution_page(Page(items=[execution], total=1), ASKED))
+        page = shown(execution_page(Page(items=[execution], total=1), ASKED, KEPT))
 
         assert page["executions"] == [shown(execution_shape(execution))]
 
@@ -155,7 +157,7 @@ def test_a_kept_execution_shows_a_note_that_came_later() -> None:
 def test_pages_are_counted(total: int, pages: int) -> None:
     page: Page[TaskView] = Page(items=[], total=total)
 
-    assert shown(task_page(page, ASKED, START)) == {
+    assert shown(task_page(page, ASKED, START, KEPT)) == {
         "tasks": [], "total": total, "page": 1, "page_size": 20, "total_pages": pages,
     }  # fmt: skip
 
