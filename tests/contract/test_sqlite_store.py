@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from peregrine.testing.store_contract import (
     Died,
     SharedCheck,
 )
+from tests.stores.sqlite_places import quick_folder
 
 pytestmark = pytest.mark.anyio
 
@@ -84,10 +86,11 @@ class SqliteStores:
 
 
 @pytest.fixture
-async def factory(tmp_path: Path) -> AsyncIterator[SqliteStores]:
-    stores = SqliteStores(tmp_path)
-    yield stores
-    await stores.close()
+async def factory() -> AsyncIterator[SqliteStores]:
+    with tempfile.TemporaryDirectory(dir=quick_folder()) as folder:
+        stores = SqliteStores(Path(folder))
+        yield stores
+        await stores.close()
 
 
 @pytest.mark.parametrize("check", [*STORE_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from peregrine.domain.execution import Execution, State
 from peregrine.domain.ids import ExecutionId
 from peregrine.ports.store import Store
-from peregrine.stores.sqlite import connection
+from peregrine.stores.sqlite import connection, folding
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.builders import a_claim_request, a_new_execution, a_parallel_task, a_settlement
 from peregrine.testing.store_contract.steps import assert_adds_up
@@ -185,6 +186,9 @@ async def test_two_processes_share_the_work(tmp_path: Path) -> None:
 # ── power cut ────────────────────────────────────────────────────────────────────────────────────
 
 
+COPYING = threading.Lock()
+
+
 class SyncedFiles(apsw.VFS):
     """Keeps beside each file what it held when it was last flushed: what a power cut would leave of it."""
 
@@ -203,8 +207,8 @@ class SyncedFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:  # noqa: N802
         super().xSync(flags)
         kept = self._path.parent / "kept"
-        kept.mkdir(exist_ok=True)
-        shutil.copy(self._path, kept / self._path.name)
+        with COPYING:
+            shutil.copy(self._path, kept / self._path.name)
 
 
 class SyncedStore(SqliteStore):
@@ -224,13 +228,14 @@ class SyncedStore(SqliteStore):
         finally:
             connection.apsw.Connection = opened  # type: ignore[attr-defined]
         db.pragma("synchronous", self.level)
-        # Small, so that the log is folded into the file, and begun anew, many times.
-        db.wal_autocheckpoint(8)
         return db
 
 
 @pytest.fixture
-def synced() -> Iterator[SyncedFiles]:
+def synced(monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncedFiles]:
+    # Small, so that the log is folded into the file, and begun anew, many times.
+    monkeypatch.setattr(folding, "PAGES_SOON", 8)
+    monkeypatch.setattr(folding, "PAGES_NOW", 40)
     files = SyncedFiles()
     yield files
     files.unregister()
@@ -252,7 +257,8 @@ async def cut_off_after_each(path: Path, *, level: str) -> bool:
         await store.settle([a_settlement(claim) for claim in claims])
         acknowledged.hear(" ".join(["ended", *(claim.execution_id for claim in claims)]))
         left = path.parent / f"left-{turn}"
-        shutil.copytree(path.parent / "kept", left)
+        with COPYING:
+            shutil.copytree(path.parent / "kept", left)
         try:
             await assert_kept(left / path.name, acknowledged)
         except AssertionError:

@@ -23,19 +23,28 @@ STEPS = ["CREATE TABLE kept (x INTEGER UNIQUE) STRICT;"]
 Operation = Callable[[apsw.Connection], object]
 
 
+class Calm:
+    """Surroundings in which nothing ever happens."""
+
+    def opened(self, db: apsw.Connection) -> None: ...
+
+    def before(self, db: apsw.Connection) -> None: ...
+
+    def may_grow(self, db: apsw.Connection) -> bool:
+        return True
+
+    def after(self, db: apsw.Connection) -> None: ...
+
+    def full(self) -> None: ...
+
+
 class Crowd:
     """A writer whose thread can be held up, so that what is asked for meanwhile waits together."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.statements: list[str] = []
-        self.writer = Writer(
-            self._connect,
-            before=lambda _: None,
-            refuse_growth=lambda _: False,
-            full=lambda: None,
-            damaged=lambda: None,
-        )
+        self.writer = Writer(self._connect, Calm(), damaged=lambda: None)
 
     def _connect(self) -> apsw.Connection:
         db = open_connection(self.path)

@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import apsw
 
@@ -29,6 +31,8 @@ GROUP_MAX: Final = 256
 """Operations in one commit; the first waits for the last, so the group is bounded."""
 BUSY_TIMEOUT_MS: Final = 5_000
 CACHED_STATEMENTS: Final = 256
+LOOK_EVERY: Final = 100_000
+"""Instructions of SQLite's machine, about a millisecond of them, between two looks at the time."""
 
 _GONE: Final = (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.AuthError, apsw.PermissionsError)
 _DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
@@ -62,6 +66,17 @@ def open_connection(path: Path, *, reads_only: bool = False) -> apsw.Connection:
     return db
 
 
+@contextmanager
+def time_limit(db: apsw.Connection, seconds: float) -> Iterator[None]:
+    """Let what *db* does end with ``apsw.InterruptError`` after so many seconds."""
+    until = time.monotonic() + seconds
+    db.set_progress_handler(lambda: time.monotonic() > until, LOOK_EVERY)
+    try:
+        yield
+    finally:
+        db.set_progress_handler(None)
+
+
 def translate(error: apsw.Error, *, at_commit: bool = False) -> Exception:
     """*error* as callers know it: safe to show, no path. What is a bug of ours stays what it is."""
     if isinstance(error, apsw.FullError):
@@ -74,6 +89,8 @@ def translate(error: apsw.Error, *, at_commit: bool = False) -> Exception:
         return Unavailable("the store is damaged; stop the service and restore a backup")
     if isinstance(error, _GONE):
         return Unavailable("the store can't be reached or written now")
+    if isinstance(error, apsw.InterruptError):
+        return Unavailable("the store took too long to answer; ask for less at once")
     if isinstance(error, apsw.NoMemError):
         return Unavailable("the store has no memory")
     return error
@@ -185,14 +202,27 @@ def _deliver(calls: list[_Call]) -> None:
 
 
 class Readers(Lane):
-    """Threads that read, each on its own connection, each call in one snapshot."""
+    """Threads that read, each on its own connection, each call in one snapshot and within ``seconds``."""
+
+    def __init__(
+        self,
+        connect: Callable[[], apsw.Connection],
+        *,
+        name: str,
+        damaged: Callable[[], None],
+        threads: int,
+        seconds: float,
+    ) -> None:
+        super().__init__(connect, name=name, damaged=damaged, threads=threads)
+        self._seconds = seconds
 
     def _serve(self) -> None:
         db: apsw.Connection | None = None
         while (call := self._calls.get()) is not None:
             try:
                 db = db or self._connect()
-                call.result = _read(db, call)
+                with time_limit(db, self._seconds):
+                    call.result = _read(db, call)
             except Exception as error:
                 call.error = translate(error) if isinstance(error, apsw.Error) else error
                 if isinstance(error, _DAMAGED):
@@ -214,23 +244,39 @@ def _read(db: apsw.Connection, call: _Call) -> object:
             db.execute("COMMIT")
 
 
+class Surroundings(Protocol):
+    """What stands around the writer: told of what it meets, asked for what it may."""
+
+    def opened(self, db: apsw.Connection) -> None:
+        """The writer has a new connection."""
+        ...
+
+    def before(self, db: apsw.Connection) -> None:
+        """A group is about to be written. Raises Unavailable when it must not be."""
+        ...
+
+    def may_grow(self, db: apsw.Connection) -> bool:
+        """Whether there is room for more than what ends work or frees room."""
+        ...
+
+    def after(self, db: apsw.Connection) -> None:
+        """A group was written and its callers know."""
+        ...
+
+    def full(self) -> None:
+        """The disk is full."""
+        ...
+
+
 class Writer(Lane):
-    """The one thread that writes. ``before`` looks around ahead of each group; ``full`` hears of a full disk."""
+    """The one thread that writes."""
 
     def __init__(
-        self,
-        connect: Callable[[], apsw.Connection],
-        *,
-        before: Callable[[apsw.Connection], None],
-        refuse_growth: Callable[[apsw.Connection], bool],
-        full: Callable[[], None],
-        damaged: Callable[[], None],
+        self, connect: Callable[[], apsw.Connection], around: Surroundings, *, damaged: Callable[[], None]
     ) -> None:
         super().__init__(connect, name="store-writer", damaged=damaged)
         self._db: apsw.Connection | None = None
-        self._before = before
-        self._refuse_growth = refuse_growth
-        self._full = full
+        self._around = around
 
     def _serve(self) -> None:
         while calls := self._take():
@@ -239,7 +285,15 @@ class Writer(Lane):
                 if call.alone:
                     self._work_alone(call)
             self._answer(calls)
+            self._rest()
         self._let_go()
+
+    def _rest(self) -> None:
+        if self._db is not None:
+            try:
+                self._around.after(self._db)
+            except apsw.Error as error:
+                self._recover(error)
 
     def _take(self) -> list[_Call]:
         """All that waits, up to a bound; nothing when it is time to end."""
@@ -309,11 +363,12 @@ class Writer(Lane):
     def _connection(self) -> apsw.Connection:
         if self._db is None:
             self._db = self._connect()
-        self._before(self._db)
+            self._around.opened(self._db)
+        self._around.before(self._db)
         return self._db
 
     def _admitted(self, db: apsw.Connection, calls: list[_Call]) -> list[_Call]:
-        if not any(call.grows for call in calls) or not self._refuse_growth(db):
+        if not any(call.grows for call in calls) or self._around.may_grow(db):
             return calls
         for call in calls:
             if call.grows:
@@ -344,7 +399,7 @@ class Writer(Lane):
     def _recover(self, cause: apsw.Error) -> None:
         """Leave the broken transaction; a connection that may be at fault is made anew at the next call."""
         if isinstance(cause, apsw.FullError):
-            self._full()
+            self._around.full()
         if isinstance(cause, _DAMAGED):
             self._damaged()
         if isinstance(cause, _BUSY):

@@ -51,9 +51,12 @@ class _Sought:
     of_task: bool = False
 
     def both(self, name: str) -> None:
+        self.only_waiting(name)
+        self.only_started(name)
+
+    def only_waiting(self, name: str) -> None:
         if self.waiting is not None:
             self.waiting.append(SQL[name])
-        self.only_started(name)
 
     def only_started(self, name: str) -> None:
         if self.started is not None:
@@ -95,12 +98,12 @@ def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
         sought.both("execution_by_worker")
         sought.values["worker_no"] = None if found is None else found[0]
     if filter.started_after is not None:
-        sought.both("execution_started_after")
-        sought.only_started("execution_listed_after")
+        sought.only_waiting("execution_waits_since")
+        sought.only_started("execution_started_after")
         sought.values["started_after"] = filter.started_after
     if filter.started_before is not None:
-        sought.both("execution_started_before")
-        sought.only_started("execution_listed_before")
+        sought.only_waiting("execution_waits_from_before")
+        sought.only_started("execution_started_before")
         sought.values["started_before"] = filter.started_before
     if filter.text:
         sought.both("execution_has_text")
@@ -108,8 +111,7 @@ def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
     if filter.task_id is not None:
         found = db.execute(SQL["task_number"], (filter.task_id,)).fetchone()
         sought.values["task_no"] = None if found is None else found[0]
-        if sought.waiting is not None:
-            sought.waiting.append(SQL["execution_of_task"])
+        sought.only_waiting("execution_of_task")
         sought.of_task = True
     return sought
 

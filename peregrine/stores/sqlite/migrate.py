@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -19,13 +18,11 @@ from typing import Final
 import apsw
 
 from peregrine.domain.errors import UnsafeStore
-from peregrine.stores.sqlite.connection import open_connection
+from peregrine.stores.sqlite.connection import open_connection, time_limit
 from peregrine.stores.sqlite.place import APPLICATION_ID, flush_folder, new_draft
 
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 COPY_PAGES: Final = 4_096
-CHECK_EVERY: Final = 10_000
-"""Instructions of SQLite's machine between two looks at the time."""
 
 
 def migrations() -> list[str]:
@@ -135,14 +132,11 @@ def _forget(draft: Path) -> None:
 
 def quick_faults(db: apsw.Connection, *, seconds: float) -> list[str] | None:
     """What ``quick_check`` says is wrong with the pages; None when the time was not enough to say."""
-    until = time.monotonic() + seconds
-    db.set_progress_handler(lambda: time.monotonic() > until, CHECK_EVERY)
     try:
-        return faults_of(db, "quick_check")
+        with time_limit(db, seconds):
+            return faults_of(db, "quick_check")
     except apsw.InterruptError:
         return None
-    finally:
-        db.set_progress_handler(None)
 
 
 def faults_of(db: apsw.Connection, check: str) -> list[str]:

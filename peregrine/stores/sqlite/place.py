@@ -151,6 +151,10 @@ class Anchor:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._known: tuple[int, int] | None = None
+
+    def set(self) -> None:
+        """From now on the path must lead to the file that it leads to now."""
         self._known = self._look()
 
     def check(self) -> None:

@@ -504,21 +504,21 @@ e.cause <> 0;
 -- Condition: who ran it last.
 e.worker_no = :worker_no;
 
--- name: execution_started_after
--- Condition: its newest attempt began then or later.
+-- name: execution_waits_since
+-- Condition, among those that wait: its newest attempt began then or later.
 e.started_at >= :started_after;
 
--- name: execution_listed_after
--- Condition: follows from execution_started_after for what does not wait; an index can use it.
-e.listed_at >= :started_after;
-
--- name: execution_started_before
--- Condition: its newest attempt began earlier.
+-- name: execution_waits_from_before
+-- Condition, among those that wait: its newest attempt began earlier.
 e.started_at < :started_before;
 
--- name: execution_listed_before
--- Condition: follows from execution_started_before for what does not wait; an index can use it.
-e.listed_at < :started_before;
+-- name: execution_started_after
+-- Condition, among those that do not wait: its newest attempt began then or later (an index knows all of this).
+e.listed_at >= :started_after AND (e.started_at IS NULL) = 0;
+
+-- name: execution_started_before
+-- Condition, among those that do not wait: its newest attempt began earlier.
+e.listed_at < :started_before AND (e.started_at IS NULL) = 0;
 
 -- name: execution_has_text
 -- Condition: a text in its output or error.

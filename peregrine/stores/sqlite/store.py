@@ -9,10 +9,10 @@ need not know of each other. The file is one of three: the store itself, its log
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 
@@ -37,16 +37,25 @@ from peregrine.ports.store import (
     SettleVerdict,
 )
 from peregrine.stores.sqlite import history, migrate, place, records, tasks, work
-from peregrine.stores.sqlite.connection import BUSY_TIMEOUT_MS, Readers, Writer, open_connection, translate
+from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
+from peregrine.stores.sqlite.folding import Folding, fold_all
 from peregrine.stores.sqlite.rows import Definitions
+from peregrine.stores.sqlite.surroundings import Surroundings
+
+Result = TypeVar("Result")
 
 BALLAST_BYTES: Final = 16 * 2**20
 READERS: Final = 2
-CHECK_SECONDS: Final = 1.0
+CHECK_SECONDS: Final = 0.3
+READ_SECONDS: Final = 10.0
+"""After so long a read is given up: whoever asks for a list waits, and the next one behind him."""
 
 
 class SqliteStore:
-    """One SQLite file. ``ballast_bytes`` 0 means none; ``check_seconds`` bounds the look at the pages when it opens."""
+    """One SQLite file. What the engine looks at has a reader of its own, so that no list somebody asks for delays it.
+
+    ``ballast_bytes`` 0 means none; ``check_seconds`` bounds the look at the pages when it opens.
+    """
 
     def __init__(
         self,
@@ -59,38 +68,33 @@ class SqliteStore:
         self._path = path
         self._check_seconds = check_seconds
         self._ballast = place.Ballast(path.with_name(f"{path.name}.ballast"), ballast_bytes)
-        self._anchor: place.Anchor | None = None
         self._definitions = Definitions()
         self._is_damaged = False
         self._checked = "not opened"
-        self._writer = Writer(
-            partial(self._connect, reads_only=False),
-            before=self._look_around,
-            refuse_growth=self._refuse_growth,
-            full=self._ballast.release,
-            damaged=self._remember_damage,
-        )
-        self._readers = Readers(
-            partial(self._connect, reads_only=True),
-            name="store-reader",
-            damaged=self._remember_damage,
-            threads=readers,
-        )
+        lane = partial(Readers, partial(self._connect, reads_only=True), damaged=self._remember_damage)
+        self._looks = lane(name="store-look", threads=1, seconds=READ_SECONDS)
+        self._readers = lane(name="store-reader", threads=readers, seconds=READ_SECONDS)
+        self._folding = Folding(partial(self._connect, reads_only=False))
+        self._around = Surroundings(path, self._ballast, self._folding)
+        self._writer = Writer(partial(self._connect, reads_only=False), self._around, damaged=self._remember_damage)
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def open(self) -> None:
         """Make ready, or refuse with ``UnsafeStore`` and one line that says why and what to do."""
         await asyncio.to_thread(self._prepare)
-        self._writer.start()
-        self._readers.start()
+        for lane in (self._writer, self._looks, self._readers):
+            lane.start()
+        self._folding.start()
 
     async def close(self) -> None:
         """Finish what is under way, fold the log into the file, let go; safe twice."""
+        await asyncio.to_thread(self._folding.stop)
+        await self._looks.stop()
         await self._readers.stop()
         try:
             if self._writer.is_open:
-                await self._writer.run(_fold_log, alone=True)
+                await self._writer.run(fold_all, alone=True)
         except Unavailable:
             # The log stays beside the file, whole; the next one to open it reads it.
             pass
@@ -123,7 +127,7 @@ class SqliteStore:
         except apsw.Error as error:
             raise translate(error) from error
         place.sweep_drafts(self._path)
-        self._anchor = place.Anchor(self._path)
+        self._around.remember_file()
         self._ballast.lay()
 
     def _check(self) -> None:
@@ -137,22 +141,8 @@ class SqliteStore:
         self._checked = "sound" if faults is not None else "no fault found in the time there was"
 
     def _connect(self, *, reads_only: bool) -> apsw.Connection:
-        assert self._anchor is not None
-        self._anchor.check()
+        self._around.check_file()
         return open_connection(self._path, reads_only=reads_only)
-
-    def _look_around(self, _: apsw.Connection) -> None:
-        assert self._anchor is not None
-        self._anchor.check()
-
-    def _refuse_growth(self, db: apsw.Connection) -> bool:
-        """Whether what grows the store must wait. Room inside the file is room too: retention may have made some."""
-        if not self._ballast.is_released or self._ballast.lay():
-            return False
-        if _free_bytes(db) >= self._ballast.size:
-            self._ballast.allow_growth()
-            return False
-        return True
 
     def _remember_damage(self) -> None:
         self._is_damaged = True
@@ -190,7 +180,7 @@ class SqliteStore:
     # ── the spine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def due(self, now: Moment, limit: int) -> DueBatch:
-        return await self._readers.run(lambda db: work.due(db, self._definitions, now, limit))
+        return await self._looks.run(lambda db: work.due(db, self._definitions, now, limit))
 
     async def apply_plans(self, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
         if not plans:
@@ -204,7 +194,7 @@ class SqliteStore:
         return await self._writer.run(lambda db: work.claim(db, self._definitions, request), grows=True)
 
     async def claimed_by(self, claim_id: str) -> Sequence[Claim]:
-        return await self._readers.run(lambda db: work.claimed_by(db, self._definitions, claim_id))
+        return await self._looks.run(lambda db: work.claimed_by(db, self._definitions, claim_id))
 
     async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
         if not claims:
@@ -226,19 +216,19 @@ class SqliteStore:
         return []
 
     async def running(self) -> Sequence[Running]:
-        return await self._readers.run(lambda db: work.running(db, self._definitions))
+        return await self._looks.run(lambda db: work.running(db, self._definitions))
 
     async def announce(self, instance: Instance, *, now: Moment) -> None:
         await self._writer.run(lambda db: work.announce(db, instance, now))
 
     async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
-        return await self._readers.run(work.instances)
+        return await self._looks.run(work.instances)
 
     async def retire(self, instance_ids: Sequence[WorkerId]) -> None:
         await self._writer.run(lambda db: work.retire(db, instance_ids))
 
     async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
-        if not await self._readers.run(lambda db: work.strayed(db, beyond)):
+        if not await self._looks.run(lambda db: work.strayed(db, beyond)):
             return 0
         return await self._writer.run(lambda db: work.reanchor(db, self._definitions, beyond, now))
 
@@ -288,18 +278,28 @@ class SqliteStore:
         """
         if await asyncio.to_thread(to.exists):
             raise Invalid.at("/to", "exists; a backup never overwrites a file")
-        try:
-            await self._readers.run(lambda db: migrate.keep_copy(db, to))
-        except OSError as error:
-            raise Unavailable(f"the copy could not be written ({error.strerror})") from error
+        await asyncio.to_thread(self._aside, lambda db: migrate.keep_copy(db, to))
 
     async def check(self) -> list[str]:
         """What a full look at every page and index finds wrong; empty: sound. Takes as long as it takes."""
-        return await self._readers.run(lambda db: migrate.faults_of(db, "integrity_check"))
+        return await asyncio.to_thread(self._aside, lambda db: migrate.faults_of(db, "integrity_check"))
+
+    def _aside(self, operation: Callable[[apsw.Connection], Result]) -> Result:
+        """What *operation* gives; it may take long, so it has a connection of its own and keeps nobody waiting."""
+        try:
+            db = self._connect(reads_only=True)
+            try:
+                return operation(db)
+            finally:
+                db.close()
+        except apsw.Error as error:
+            raise translate(error) from error
+        except OSError as error:
+            raise Unavailable(f"the copy could not be written ({error.strerror})") from error
 
     async def maintain(self) -> None:
         """Now and then: fold the log into the file, lay the ballast down again."""
-        await self._writer.run(_fold_log, alone=True)
+        await self._writer.run(fold_all, alone=True)
         await asyncio.to_thread(self._ballast.lay)
 
     async def facts(self) -> Mapping[str, str | int]:
@@ -327,24 +327,6 @@ def refuse_version(version: str) -> None:
     mended = number >= (3, 51, 3) or (3, 50, 7) <= number < (3, 51) or (3, 44, 6) <= number < (3, 45)
     if not mended:
         raise UnsafeStore(f"SQLite {version} can corrupt a store in WAL mode; install apsw 3.54 or newer")
-
-
-def _fold_log(db: apsw.Connection) -> None:
-    # Who reads an old snapshot keeps the log from being cut; that is no reason to wait, it will be cut another time.
-    db.set_busy_timeout(0)
-    try:
-        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except apsw.BusyError:
-        return
-    finally:
-        db.set_busy_timeout(BUSY_TIMEOUT_MS)
-
-
-def _free_bytes(db: apsw.Connection) -> int:
-    free, size = db.pragma("freelist_count"), db.pragma("page_size")
-    assert isinstance(free, int)
-    assert isinstance(size, int)
-    return free * size
 
 
 def _facts(db: apsw.Connection) -> dict[str, str | int]:

@@ -109,7 +109,7 @@ CREATE UNIQUE INDEX executions_by_key ON executions (key) WHERE key IS NOT NULL;
 CREATE INDEX executions_waiting ON executions (rank, available_at, seq, task_no) WHERE state = 0;
 CREATE INDEX executions_active ON executions (state, task_no) WHERE state < 2;
 -- Entered when an execution starts and not touched when it ends.
-CREATE INDEX executions_listed ON executions (listed_at) WHERE listed_at IS NOT NULL;
+CREATE INDEX executions_listed ON executions (listed_at, started_at IS NULL) WHERE listed_at IS NOT NULL;
 -- The history of a task, in segments of 8,192 neighbours (see below).
 CREATE INDEX executions_by_task ON executions (seq >> 13, task_no, scheduled_for IS NULL);
 -- The few that are not of the common kind, for the filters that look for them.
