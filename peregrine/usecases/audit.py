@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from peregrine.domain.errors import PeregrineError
 from peregrine.domain.moment import DAY, Duration, Moment
-from peregrine.domain.payload import JsonObject
+from peregrine.domain.payload import JsonObject, payload_config
 from peregrine.domain.permission import Permission
+from peregrine.domain.redaction import hidden
 from peregrine.domain.task import Task
 from peregrine.ports.identity import Asker
 from peregrine.ports.records import Record
@@ -44,8 +45,15 @@ class Entry:
 
 
 def digest(task: Task | None) -> str:
-    """A short digest of a definition; the same definition has the same, in every process."""
-    return "" if task is None else hashlib.blake2b(repr(task).encode(), digest_size=12).hexdigest()
+    """A short digest of a definition; the same definition has the same, in every process.
+
+    Made of what anybody may see, the revision included: a secret can't be guessed by its digest.
+    """
+    if task is None:
+        return ""
+    plain = [getattr(task, field.name) for field in fields(task) if field.name != "payload"]
+    shown = repr([*plain, hidden(payload_config(task.payload))])
+    return hashlib.blake2b(shown.encode(errors="surrogatepass"), digest_size=12).hexdigest()
 
 
 async def note(
