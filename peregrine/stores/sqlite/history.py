@@ -198,31 +198,39 @@ def _page_of_started(
         values["at"], values["id"] = after
     if sought.of_task:
         text = SQL["list_started_of_task"].format(conditions=_together(conditions))
-        upto = values.get("at", rows.NEVER)
-        return _walk(db, text, values, SQL["segments_listed"], upto, offset + limit)[offset:]
+        walk = _Walk(text, values, SQL["segments_listed"], values.get("at", rows.NEVER))
+        return walk.rows(db, offset + limit)[offset:]
     text = SQL["list_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
     return list(db.execute(text, values | {"limit": limit, "offset": offset}))
 
 
-def _walk(
-    db: apsw.Connection, text: str, values: Values, segments: str, upto: Moment, wanted: int
-) -> list[tuple[Any, ...]]:
-    """The first *wanted* rows of a query about one task, by its first two columns downward, over the segments.
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A query about one task, sorted by its first two columns downward, and how to find the segments it must see."""
 
-    From the segment with the newest bound on, a few and then ever more at once, until no other can hold an earlier row.
-    """
-    bounds: list[tuple[int, Moment]] = list(db.execute(segments, (upto,)))
-    found: list[tuple[Any, ...]] = []
-    start, width = 0, 1
-    while start < len(bounds):
-        part = work.integers(no for no, _ in bounds[start : start + width])
-        found += db.execute(text, values | {"segments": apsw.carray(part), "limit": wanted})
-        found.sort(key=lambda row: row[:2], reverse=True)
-        del found[wanted:]
-        start, width = start + width, 2 * width
-        if len(found) == wanted and start < len(bounds) and found[-1][0] > bounds[start][1]:
-            break
-    return found
+    text: str
+    values: Values
+    segments: str
+    upto: Moment
+
+    def rows(self, db: apsw.Connection, wanted: int) -> list[tuple[Any, ...]]:
+        """The first *wanted* rows.
+
+        From the segment with the newest bound on, a few and then ever more at once, until no other can hold an
+        earlier row.
+        """
+        bounds: list[tuple[int, Moment]] = list(db.execute(self.segments, (self.upto,)))
+        found: list[tuple[Any, ...]] = []
+        start, width = 0, 1
+        while start < len(bounds):
+            part = apsw.carray(work.integers(no for no, _ in bounds[start : start + width]))
+            found += db.execute(self.text, self.values | {"segments": part, "limit": wanted})
+            found.sort(key=lambda row: row[:2], reverse=True)
+            del found[wanted:]
+            start, width = start + width, 2 * width
+            if len(found) == wanted and start < len(bounds) and found[-1][0] > bounds[start][1]:
+                break
+        return found
 
 
 def _segments(db: apsw.Connection) -> array[int]:
@@ -238,7 +246,7 @@ def list_occurrences(db: apsw.Connection, task_id: TaskId, page: PageRequest) ->
     # Each part may fill the whole page, and what lies before the page, by itself.
     reach = page.offset + page.size + 1
     values: Values = {"task_no": found[0], "at": at, "mark": mark, "limit": reach}
-    lines = _walk(db, SQL["ledger_of_executions"], values, SQL["segments_scheduled"], int(at), reach)
+    lines = _Walk(SQL["ledger_of_executions"], values, SQL["segments_scheduled"], int(at)).rows(db, reach)
     lines += db.execute(SQL["ledger_of_skips"], values)
     lines.sort(key=lambda row: row[:2], reverse=True)
     rest = lines[page.offset : reach]

@@ -50,7 +50,7 @@ CREATE INDEX task_tags_by_task ON task_tags (no);
 
 CREATE TABLE task_progress (
     no INTEGER PRIMARY KEY REFERENCES tasks (no) ON DELETE CASCADE,
-    stamp INTEGER NOT NULL REFERENCES definitions (stamp),
+    stamp INTEGER NOT NULL,        -- of its definition
     revision INTEGER NOT NULL,
     generation INTEGER NOT NULL,
     overlaps INTEGER NOT NULL,     -- 1: its executions may run beside each other
