@@ -6,6 +6,7 @@ import pytest
 
 from peregrine.domain.errors import Invalid
 from peregrine.domain.execution import Cause, ExecutionOutcome
+from peregrine.domain.ids import TaskId, WorkerId
 from peregrine.domain.payload import Kind
 from peregrine.domain.policy import Priority
 from peregrine.domain.query import ExecutionFilter, ExecutionStatus, PageRequest, TaskFilter, TaskSort, TaskStatus
@@ -49,9 +50,15 @@ def test_every_filter_of_executions() -> None:
     )  # fmt: skip
 
     assert query.filter() == ExecutionFilter(
-        status=ExecutionStatus.FAILED, outcome=ExecutionOutcome.TIMED_OUT, task_id="t", cause=Cause.MANUAL,  # type: ignore[arg-type]
-        worker_id="w", started_after=1_767_225_600_000, started_before=1_767_225_600_000, text="x",  # type: ignore[arg-type]
-    )  # fmt: skip
+        status=ExecutionStatus.FAILED,
+        outcome=ExecutionOutcome.TIMED_OUT,
+        task_id=TaskId("t"),
+        cause=Cause.MANUAL,
+        worker_id=WorkerId("w"),
+        started_after=1_767_225_600_000,
+        started_before=1_767_225_600_000,
+        text="x",
+    )
     assert query.request().cursor == "abc"
 
 
