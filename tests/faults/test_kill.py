@@ -45,9 +45,10 @@ class Client(threading.Thread):
             often, overlap = self.made <= 12, self.random.choice(["skip", "queue", "allow"])
             body = a_task(
                 f"load {self.made}",
-                milliseconds=self.random.choice([0, 5, 100, 400] if overlap == "queue" else [0, 5, 400, 1500]),
+                milliseconds=self.random.choice([0, 5, 50] if overlap == "queue" else [0, 5, 400, 1500]),
                 schedule="* * * * * *" if often else "@manual",
                 overlap=overlap,
+                metadata={"retry_interval": "1s"},
             )
             status, answer = self.service.ask("POST", "/scheduler/tasks", body)
             if status == 201:
