@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+EXACT: Final = msgspec.Meta(description="False, and there, where there are more than `total` says.")
 _ENCODER: Final = msgspec.json.Encoder()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -12,7 +12,7 @@ from peregrine.domain.moment import Moment, format_duration, format_moment
 from peregrine.domain.occurrence import LedgerEntry
 from peregrine.domain.query import ExecutionStatus, Page, PageRequest
 from peregrine.domain.redaction import hidden
-from peregrine.wire.envelope import total_pages
+from peregrine.wire.envelope import EXACT, total_pages
 from peregrine.wire.fragments import Fragments
 from peregrine.wire.task import DurationText, MomentText
 
@@ -74,6 +74,7 @@ class ExecutionPage(Struct, frozen=True, kw_only=True):
 
     executions: list[ExecutionShape]
     total: int
+    total_exact: Annotated[bool, EXACT] | UnsetType = UNSET
     page: int
     page_size: int
     total_pages: int
@@ -97,6 +98,7 @@ class OccurrencePage(Struct, frozen=True, kw_only=True):
 
     occurrences: list[OccurrenceShape]
     total: int
+    total_exact: Annotated[bool, EXACT] | UnsetType = UNSET
     page: int
     page_size: int
     total_pages: int
@@ -145,6 +147,7 @@ def execution_page(page: Page[Execution], asked: PageRequest, kept: Fragments) -
     return ExecutionPage(
         executions=[_fragment(execution, kept) for execution in page.items],
         total=page.total,
+        total_exact=UNSET if page.total_exact else False,
         page=asked.number,
         page_size=asked.size,
         total_pages=total_pages(page.total, asked.size),
@@ -165,6 +168,7 @@ def occurrence_page(page: Page[LedgerEntry], asked: PageRequest) -> OccurrencePa
     return OccurrencePage(
         occurrences=[_occurrence(entry) for entry in page.items],
         total=page.total,
+        total_exact=UNSET if page.total_exact else False,
         page=asked.number,
         page_size=asked.size,
         total_pages=total_pages(page.total, asked.size),

@@ -11,7 +11,7 @@ from peregrine.domain.payload import JsonObject, payload_config
 from peregrine.domain.query import Page, PageRequest, TaskStatus
 from peregrine.domain.redaction import hidden
 from peregrine.domain.task import Pause, Task, TaskView
-from peregrine.wire.envelope import total_pages
+from peregrine.wire.envelope import EXACT, total_pages
 from peregrine.wire.fragments import Fragments
 
 MomentText = Annotated[str, Meta(description="RFC 3339 in UTC.", examples=["2026-01-31T09:00:00Z"])]
@@ -83,6 +83,7 @@ class TaskPage(Struct, frozen=True, kw_only=True):
 
     tasks: list[TaskShape]
     total: int
+    total_exact: Annotated[bool, EXACT] | UnsetType = UNSET
     page: int
     page_size: int
     total_pages: int
@@ -137,6 +138,7 @@ def task_page(page: Page[TaskView], asked: PageRequest, now: Moment, kept: Fragm
     return TaskPage(
         tasks=[_fragment(view, now, kept) for view in page.items],
         total=page.total,
+        total_exact=UNSET if page.total_exact else False,
         page=asked.number,
         page_size=asked.size,
         total_pages=total_pages(page.total, asked.size),

@@ -162,6 +162,12 @@ def test_pages_are_counted(total: int, pages: int) -> None:
     }  # fmt: skip
 
 
+def test_a_total_that_is_a_lower_bound_says_so() -> None:
+    page: Page[TaskView] = Page(items=[], total=100_000, total_exact=False)
+
+    assert shown(task_page(page, ASKED, START, KEPT))["total_exact"] is False
+
+
 def test_a_bundle_makes_equal_tasks() -> None:
     plain = made(sample("create_http_task") | {"overlap": "queue", "timezone": "Europe/Berlin"})
 
