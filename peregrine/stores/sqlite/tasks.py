@@ -43,6 +43,9 @@ _STATUS_CONDITIONS: Final = {
     TaskStatus.FAILED: ("task_is_live", "task_is_idle", "task_last_succeeded"),
     TaskStatus.PENDING: ("task_is_live", "task_is_idle", "task_last_succeeded"),
 }
+_FINDS_FEW: Final = frozenset(
+    SQL[name] for name in ("task_is_disabled", "task_is_running", "task_has_any_tag", "task_has_all_tags")
+)
 _LAST_SUCCEEDED: Final = {TaskStatus.COMPLETED: 1, TaskStatus.FAILED: 0, TaskStatus.PENDING: None}
 
 
@@ -144,6 +147,9 @@ def list_tasks(
     conditions, values = _conditions(filter, now)
     total = _count(db, conditions, values)
     place, indexed = _PLACES[sort]
+    if not _FINDS_FEW.isdisjoint(conditions):
+        # Those few are found and then sorted; walking all tasks in order to meet them takes longer.
+        indexed = ""
     list_name = f"tasks by {sort}{' down' if descending else ''}"
     if page.cursor:
         shape = str if sort is TaskSort.NAME else int
