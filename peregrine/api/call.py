@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from peregrine.api.body import STATE, RequestBody
 from peregrine.api.identity import principal_of
 from peregrine.api.patience import Buckets
-from peregrine.domain.errors import Fault, Invalid, NotFound, Unauthenticated
+from peregrine.domain.errors import Invalid, NotFound, PeregrineError, Unauthenticated
 from peregrine.domain.ids import ExecutionId, TaskId, is_id
 from peregrine.domain.payload import JsonValue
 from peregrine.ports import identity
@@ -28,7 +28,7 @@ from peregrine.usecases.means import Means
 from peregrine.usecases.tasks import ALWAYS, Unless
 from peregrine.wire.envelope import encode
 from peregrine.wire.fragments import Fragments
-from peregrine.wire.problem import Problem, Refusal, problem_of
+from peregrine.wire.problem import MEDIA_TYPE, Refusal, problem_of
 from peregrine.wire.queries import Question, read_query
 
 JSON: Final = "application/json"
@@ -119,9 +119,11 @@ class Call:
         if not self.asker.principal.is_known:
             raise Unauthenticated("no credentials")
 
-    def problem_of_faults(self, faults: Sequence[Fault]) -> Problem:
-        """The problem document of a request with *faults*."""
-        return problem_of(Invalid(faults), instance=self.request.url.path, request_id=self.asker.request.request_id)
+    def problem_with(self, error: PeregrineError, report: msgspec.Struct) -> Response:
+        """The problem document of *error*, with the members of *report* beside its own."""
+        problem = problem_of(error, instance=self.request.url.path, request_id=self.asker.request.request_id)
+        whole = msgspec.to_builtins(report) | msgspec.to_builtins(problem)
+        return Response(msgspec.json.encode(whole), problem.status, media_type=MEDIA_TYPE)
 
     def unless(self) -> Unless:
         """The condition that ``If-Match`` puts on a change; a weak or foreign tag matches nothing."""

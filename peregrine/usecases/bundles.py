@@ -17,7 +17,7 @@ from peregrine.domain.task import Task, TaskView
 from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
 from peregrine.usecases import tasks as one
-from peregrine.usecases.access import require
+from peregrine.usecases.access import refuse_system, require
 from peregrine.usecases.audit import digest, note
 from peregrine.usecases.means import Means
 
@@ -55,12 +55,19 @@ _VERBS: Final[Mapping[Operation, Callable[[Means, Asker, TaskId], Awaitable[obje
 async def operate(
     means: Means, by: Asker, operation: Operation, task_ids: Sequence[TaskId]
 ) -> tuple[Sequence[TaskId], Sequence[tuple[TaskId, PeregrineError]]]:
-    """Do *operation* to each task: those it was done to, and why not for the others. Raises Unavailable."""
+    """Do *operation* to each task: those it was done to, and why not for the others.
+
+    System tasks are left alone by all of them: one that may be paused at all is paused by its own name.
+    Raises:  Unavailable, when nothing was done.
+    """
     await require(means.grants, by, _PERMISSIONS[operation])
     done: list[TaskId] = []
     failed: list[tuple[TaskId, PeregrineError]] = []
+    known = {view.task.id: view.task for view in await means.store.get_tasks(list(dict.fromkeys(task_ids)))}
     for task_id in dict.fromkeys(task_ids):
         try:
+            if task_id in known:
+                refuse_system(known[task_id])
             await _VERBS[operation](means, by, task_id)
             done.append(task_id)
         except Unavailable as error:

@@ -12,7 +12,7 @@ from typing import Final
 
 from peregrine.domain import planning
 from peregrine.domain.draft import Edit, Make, Making
-from peregrine.domain.errors import Conflict, NotFound, Stale, Unavailable, Unsure
+from peregrine.domain.errors import Conflict, Invalid, NotFound, Stale, Unavailable, Unsure
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import LedgerEntry
@@ -134,8 +134,10 @@ async def set_enabled(means: Means, by: Asker, task_id: TaskId, unless: Unless =
 async def pause_task(
     means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS, *, reason: str = "", until: Moment | None = None
 ) -> TaskView:
-    """The task, starting nothing by schedule until it is resumed, or until *until*."""
+    """The task, starting nothing by schedule until it is resumed, or until *until*. Raises Invalid for a past one."""
     await require(means.grants, by, Permission.TASKS_WRITE)
+    if until is not None and until <= means.clock.now():
+        raise Invalid.at("/until", "must lie in the future")
     edit = _pausing(reason, until)
     return await _change(means, by, task_id, edit, unless, action="pause_task", touches_system=True)
 

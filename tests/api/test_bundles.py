@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from peregrine.domain.ids import TaskId
 from tests.api.world import HTTP_TASK, World
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,18 @@ async def test_bulk_does_what_it_can_and_says_what_it_could_not(world: World) ->
         (system, "system_task_protected"), ("x", "not_found"),
     ]  # fmt: skip
     assert (report["total"], report["success_count"], report["failure_count"]) == (3, 1, 2)
+
+
+@pytest.mark.parametrize("operation", ["enable", "disable", "pause", "resume", "delete"])
+async def test_bulk_never_touches_a_system_task(world: World, operation: str) -> None:
+    system = await world.system_task()
+    before = await world.store.get_task(TaskId(system))
+
+    answer = await world.ask("POST", "/scheduler/tasks/bulk", {"task_ids": [system], "operation": operation})
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "system_task_protected")
+    assert [one["task_id"] for one in answer.json()["failed"]] == [system]
+    assert await world.store.get_task(TaskId(system)) == before
 
 
 @pytest.mark.parametrize("operation", ["enable", "disable", "pause", "resume", "delete"])

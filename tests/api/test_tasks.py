@@ -124,6 +124,14 @@ async def test_pause_and_resume(world: World) -> None:
     assert (await world.ask("POST", f"{path}/resume")).json()["metadata"]["version"] == resumed["metadata"]["version"]
 
 
+async def test_a_pause_can_not_end_in_the_past(world: World) -> None:
+    path = f"/scheduler/tasks/{(await world.task())['id']}/pause"
+
+    answer = await world.ask("POST", path, {"until": "2026-01-01T00:00:00Z"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/until")
+
+
 async def test_disable_and_enable(world: World) -> None:
     path = f"/scheduler/tasks/{(await world.task())['id']}"
 

@@ -13,6 +13,7 @@ from peregrine.api.body import YAML_TYPES
 from peregrine.api.call import JSON, Call, answer
 from peregrine.api.operation import Demand, Routes
 from peregrine.domain.describe import describe, preview, warnings_of
+from peregrine.domain.errors import Invalid, Protected
 from peregrine.domain.ids import TaskId
 from peregrine.domain.permission import Permission
 from peregrine.usecases import bundles as usecases
@@ -30,7 +31,6 @@ from peregrine.wire.bundle import (
 )
 from peregrine.wire.orders import read_body
 from peregrine.wire.preview import Preview, PreviewOrder, preview_shape, trigger_of
-from peregrine.wire.problem import MEDIA_TYPE
 from peregrine.wire.queries import Flag, TaskQuery
 from peregrine.wire.queries import Query as Asked
 from peregrine.wire.yaml_text import read_yaml, write_yaml
@@ -59,7 +59,11 @@ async def operate_on_tasks(call: Call) -> Response:
     order = read_body(BulkOrder, await call.json())
     operation = usecases.Operation(order.operation)
     done, failed = await usecases.operate(call.means, call.asker, operation, [TaskId(id) for id in order.task_ids])
-    return answer(bulk_report(done, failed))
+    report = bulk_report(done, failed)
+    if not done and all(isinstance(error, Protected) for _, error in failed):
+        # Nothing was done, and nothing could have been: that is a refusal, which carries the report.
+        return call.problem_with(failed[0][1], report)
+    return answer(report)
 
 
 @routes.add("POST", "/scheduler/tasks/import", needs=Permission.TASKS_WRITE, query=ImportQuery, body=BundleInput,
@@ -116,6 +120,4 @@ def _imported(call: Call, imported: Imported, bundle: Bundle, *, dry_run: bool) 
     )
     if not failed or dry_run:
         return answer(report)
-    problem = call.problem_of_faults([fault for _, fault in imported.faults])
-    whole = msgspec.to_builtins(report) | msgspec.to_builtins(problem)
-    return Response(msgspec.json.encode(whole), problem.status, media_type=MEDIA_TYPE)
+    return call.problem_with(Invalid(fault for _, fault in imported.faults), report)
