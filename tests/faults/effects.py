@@ -21,6 +21,6 @@ def _note(context: Context, what: str) -> None:
 async def effect(context: Context, milliseconds: int = 0) -> str:
     """Take a while, and leave a trace at both ends."""
     _note(context, "began")
-    await asyncio.sleep(milliseconds / 1000)
+    await asyncio.sleep(milliseconds / 1000)  # not a wait: the effect takes its time
     _note(context, "ended")
     return "done"

@@ -57,8 +57,13 @@ class Service:
                 if self.ask("GET", "/readyz")[0] == 200:
                     return time.monotonic() - began
             except OSError:
-                time.sleep(0.01)  # not a wait for time: the port is not open yet
+                time.sleep(0.01)  # not a wait: the port is not open yet
         raise AssertionError(f"not ready: exit {self._process.poll()}\n{self.log.read_text()[-4000:]}")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process has been started and not yet been waited for."""
+        return self._process is not None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -7,6 +7,7 @@ import statistics
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,10 @@ class Client(threading.Thread):
 
 
 @pytest.mark.timeout(400)
-def test_kill_dash_nine_loses_nothing(tmp_path: Path) -> None:
+def test_kill_dash_nine_loses_nothing(tmp_path: Path, make_service: Callable[..., Service]) -> None:
     """Fifty kills: acknowledged writes stand, each occurrence has one record, each repeated start is explained."""
     dice = random.Random(9)
-    service = Service(tmp_path, SCHEDULER_WORKER_COUNT="20")
+    service = make_service(tmp_path, SCHEDULER_WORKER_COUNT="20")
     client = Client(service, seed=9)
     starts = [service.start()]
     client.start()
@@ -100,7 +101,7 @@ def _calm(service: Service, tasks: list[str]) -> None:
         ]
         if active == [0, 0]:
             return
-        time.sleep(0.1)  # not a wait for time: the queue drains
+        time.sleep(0.1)  # not a wait: the queue drains
     raise AssertionError(f"{active} executions still run or wait after {QUIET_WITHIN} s")
 
 
