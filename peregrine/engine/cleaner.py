@@ -25,17 +25,20 @@ class Cleaner:
         self._clock = needs.clock
         self._observer = needs.observer
         self._on_reanchored = on_reanchored
-        self._clean_again_at: int | None = None
+        self._clean_again_at = 0
+        """Steady-clock moment of the next cleaning; 0 while one is under way."""
+        self._is_asked = False
 
     def soon(self) -> None:
         """Do not wait for the interval: the clock went back, and cursors may lie in the future."""
-        self._clean_again_at = None
+        self._is_asked = True
 
     async def turn(self) -> Duration:
         """Take one bite if it is time; again at once while there is more."""
         now = self._clock.monotonic()
-        if self._clean_again_at is not None and now < self._clean_again_at:
+        if now < self._clean_again_at and not self._is_asked:
             return self._clean_again_at - now
+        self._is_asked, self._clean_again_at = False, 0  # until it is done
         wall = self._clock.now()
         moved = await answered(self._store.reanchor(beyond=wall + FUTURE_MAX, now=wall))
         if moved:

@@ -84,7 +84,7 @@ class Wire:
         self.slow: dict[str, Duration] = {}
         """How long the answer of a verb is under way."""
         self.away = False
-        self.asked: dict[str, Callable[..., None]] = {}
+        self.asked: dict[str, Callable[..., object]] = {}
         """Called with the arguments of a verb before it is done; may raise."""
         self._breaks: dict[str, list[Break]] = defaultdict(list)
 
