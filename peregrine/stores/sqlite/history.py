@@ -22,7 +22,7 @@ from peregrine.domain.query import (
     write_cursor,
 )
 from peregrine.domain.statistics import Statistics, day_start
-from peregrine.stores.sqlite import rows, work
+from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.queries import SQL
 
 _END_OF_TEXT: Final = "~"
@@ -31,7 +31,7 @@ _END_OF_TEXT: Final = "~"
 
 def get_execution(db: apsw.Connection, execution_id: ExecutionId) -> Execution | None:
     found = db.execute(SQL["seq_of"], (execution_id,)).fetchone()
-    return None if found is None else work.executions_of(db, [found[0]])[found[0]]
+    return None if found is None else steps.executions_of(db, [found[0]])[found[0]]
 
 
 Values: TypeAlias = dict[str, Any]
@@ -75,7 +75,7 @@ def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequ
         skip = 0 if after is not None else max(0, page.offset - waiting)
         places += _page_of_started(db, sought, page.size + 1 - len(places), skip, after)
     shown = places[: page.size]
-    executions = work.executions_of(db, [seq for _, _, seq in shown])
+    executions = steps.executions_of(db, [seq for _, _, seq in shown])
     return Page(
         items=[executions[seq] for _, _, seq in shown],
         total=min(total, COUNT_MAX),
@@ -143,8 +143,8 @@ def _count_waiting(db: apsw.Connection, sought: _Sought) -> int:
     if sought.waiting is None:
         return 0
     if not sought.waiting:
-        return work.number(db, SQL["queued"])
-    return work.number(db, SQL["count_waiting"].format(conditions=_together(sought.waiting)), sought.values)
+        return steps.number(db, SQL["queued"])
+    return steps.number(db, SQL["count_waiting"].format(conditions=_together(sought.waiting)), sought.values)
 
 
 def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought, waiting: int) -> int:
@@ -160,19 +160,19 @@ def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought
             case ExecutionStatus.FAILED:
                 return int(ended[2])
             case ExecutionStatus.RUNNING:
-                return work.number(db, SQL["count_running"])
+                return steps.number(db, SQL["count_running"])
             case _:
-                return int(ended[0]) + work.number(db, SQL["count_running"])
+                return int(ended[0]) + steps.number(db, SQL["count_running"])
     most = COUNT_MAX + 1
     if not sought.of_task:
         text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(sought.started))
-        return work.number(db, text, sought.values | {"most": most})
+        return steps.number(db, text, sought.values | {"most": most})
     if not (segments := _segments(db)):
         return 0
     values = sought.values | {"most": most, "segments": apsw.carray(segments)}
     if not sought.started:
-        return work.number(db, SQL["count_of_task"], values) - waiting
-    return work.number(db, SQL["count_started_of_task"].format(conditions=_together(sought.started)), values)
+        return steps.number(db, SQL["count_of_task"], values) - waiting
+    return steps.number(db, SQL["count_started_of_task"].format(conditions=_together(sought.started)), values)
 
 
 def _page_of_waiting(
@@ -223,7 +223,7 @@ class _Walk:
         found: list[tuple[Any, ...]] = []
         start, width = 0, 1
         while start < len(bounds):
-            part = apsw.carray(work.integers(no for no, _ in bounds[start : start + width]))
+            part = apsw.carray(steps.integers(no for no, _ in bounds[start : start + width]))
             found += db.execute(self.text, self.values | {"segments": part, "limit": wanted})
             found.sort(key=lambda row: row[:2], reverse=True)
             del found[wanted:]
@@ -234,7 +234,7 @@ class _Walk:
 
 
 def _segments(db: apsw.Connection) -> array[int]:
-    return work.integers(no for (no,) in db.execute(SQL["segments"]))
+    return steps.integers(no for (no,) in db.execute(SQL["segments"]))
 
 
 def list_occurrences(db: apsw.Connection, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
@@ -261,11 +261,11 @@ def list_occurrences(db: apsw.Connection, task_id: TaskId, page: PageRequest) ->
 
 def _count_ledger(db: apsw.Connection, task_no: int) -> int:
     most = COUNT_MAX + 1
-    skips = work.number(db, SQL["count_ledger_of_skips"], (task_no, most))
+    skips = steps.number(db, SQL["count_ledger_of_skips"], (task_no, most))
     if not (segments := _segments(db)):
         return skips
     values = {"task_no": task_no, "segments": apsw.carray(segments), "most": most}
-    return skips + work.number(db, SQL["count_ledger_of_executions"], values)
+    return skips + steps.number(db, SQL["count_ledger_of_executions"], values)
 
 
 def statistics(db: apsw.Connection, now: Moment) -> Statistics:

@@ -10,8 +10,8 @@ the row of its execution, with ``attempt_outcome``. Every other ended attempt is
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, make_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import field, fields, make_dataclass
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -33,17 +33,10 @@ from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import MOMENT_MAX, Moment
 from peregrine.domain.occurrence import LedgerEntry, Reason, Verdict
 from peregrine.domain.payload import (
-    CustomPayload,
-    FunctionPayload,
-    HttpPayload,
     JsonObject,
-    Kind,
-    Payload,
-    SystemPayload,
 )
-from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap, Policy, Priority, rank
-from peregrine.domain.task import Pause, Tally, Task, TaskView
-from peregrine.domain.trigger import DstGap, DstOverlap
+from peregrine.domain.policy import Priority, rank
+from peregrine.domain.task import Task
 from peregrine.ports.host import Instance
 
 Record = TypeVar("Record")
@@ -109,146 +102,6 @@ def json_object(text: str) -> JsonObject:
     return value
 
 
-def _maker(of: type[Record]) -> Callable[..., Record]:
-    """A quick way to make a frozen record from all its fields, in their order.
-
-    A frozen record sets each field of itself through ``object.__setattr__``; for a claim that takes six times as long
-    and more than SQLite does for its part. So its twin that is not frozen is made, and then called by its name.
-    """
-    assert not hasattr(of, "__post_init__"), "nothing may be worked out on the way"
-    twin = make_dataclass(of.__name__, [field.name for field in fields(of)], slots=True)  # type: ignore[arg-type]
-
-    def make(*values: object) -> Record:
-        record = twin(*values)
-        record.__class__ = of
-        made: Record = record
-        return made
-
-    return make
-
-
-# ── definitions ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_PAYLOADS: Final[dict[Kind, type[Payload]]] = {
-    Kind.HTTP: HttpPayload,
-    Kind.FUNCTION: FunctionPayload,
-    Kind.SYSTEM: SystemPayload,
-    Kind.CUSTOM: CustomPayload,
-}
-_FIELDS: Final[dict[type, frozenset[str]]] = {
-    of: frozenset(f.name for f in fields(of))
-    for of in (Task, Pause, Policy, HttpPayload, FunctionPayload, SystemPayload, CustomPayload)
-}
-
-
-def definition_text(task: Task) -> str:
-    """The whole definition as JSON: each field by its name."""
-    return json_text(task)
-
-
-def read_definition(text: str) -> Task:
-    """The task that *text* defines. A field this version does not know is left out: a newer one may run beside it."""
-    found = _known(Task, _from_json(text))
-    kind = Kind(found["kind"])
-    policy, pause = _known(Policy, found["policy"]), found["pause"]
-    return Task(
-        **found
-        | {
-            "kind": kind,
-            "payload": _payload(kind, found["payload"]),
-            "dst_gap": DstGap(found["dst_gap"]),
-            "dst_overlap": DstOverlap(found["dst_overlap"]),
-            "priority": Priority(found["priority"]),
-            "tags": tuple(found["tags"]),
-            "pause": None if pause is None else Pause(**_known(Pause, pause)),
-            "policy": Policy(
-                **policy
-                | {
-                    "overlap": Overlap(policy["overlap"]),
-                    "misfire": Misfire(policy["misfire"]),
-                    "on_worker_lost": OnWorkerLost(policy["on_worker_lost"]),
-                }
-            ),
-        }
-    )
-
-
-def _payload(kind: Kind, document: dict[str, Any]) -> Payload:
-    of = _PAYLOADS[kind]
-    found = _known(of, document)
-    if of is HttpPayload:
-        found["headers"] = tuple((name, value) for name, value in found["headers"])
-        found["expected_codes"] = tuple(found["expected_codes"])
-    return of(**found)
-
-
-def _known(of: type, document: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name in _FIELDS[of]}
-
-
-class Definitions:
-    """Tasks by stamp, the newest few thousand that were asked for.
-
-    A stamp never means two definitions, whoever wrote them, so nothing here is ever wrong; JSON inside a payload can
-    be changed by whoever holds it, so that alone is made anew for each.
-    """
-
-    def __init__(self, most: int = 8192) -> None:
-        self._most = most
-        self._known: dict[int, tuple[Task, str | None]] = {}
-
-    def missing(self, stamps: Iterable[int]) -> list[int]:
-        """Those of *stamps* that must be read first."""
-        return [stamp for stamp in dict.fromkeys(stamps) if stamp not in self._known]
-
-    def learn(self, stamp: int, text: str) -> Task:
-        """Remember the definition *text* of *stamp*."""
-        task = read_definition(text)
-        parameters = None if isinstance(task.payload, HttpPayload) else task.payload.parameters
-        if len(self._known) >= self._most:
-            # Two threads may throw out the same one; the other then finds nothing to do.
-            self._known.pop(next(iter(self._known)), None)
-        self._known[stamp] = task, json_text(parameters) if parameters else None
-        return task
-
-    def task(self, stamp: int) -> Task | None:
-        """The task of *stamp*, if it is known; nobody else holds what can be changed in it."""
-        known = self._known.get(stamp)
-        if known is None:
-            return None
-        task, parameters = known
-        if parameters is None:
-            return task
-        payload = task.payload
-        assert not isinstance(payload, HttpPayload)
-        return replace(task, payload=replace(payload, parameters=json_object(parameters)))
-
-
-def task_row(no: int, task: Task) -> Row:
-    """The bindings of ``put_task``."""
-    pause = task.pause
-    return (
-        no,
-        task.id,
-        task.name,
-        task.description,
-        task.kind.value,
-        task.enabled,
-        None if pause is None else NEVER if pause.until is None else pause.until,
-        int(task.priority),
-        task.is_system,
-        task.created_by,
-        task.created_at,
-        task.updated_at,
-    )
-
-
-def progress_row(no: int, stamp: int, task: Task, cursor: Moment, next_run_at: Moment | None) -> Row:
-    """The bindings of ``add_progress`` and ``put_progress``."""
-    overlaps = task.policy.overlap is Overlap.ALLOW
-    return no, stamp, task.revision, task.generation, overlaps, cursor, beyond(next_run_at)
-
-
 def beyond(moment: Moment | None) -> Moment:
     """*moment* as it is stored where None must sort last."""
     return NEVER if moment is None else moment
@@ -259,26 +112,25 @@ def moment_or_none(stored: Moment | None) -> Moment | None:
     return None if stored is None or stored >= NEVER else stored
 
 
-def task_view(row: Row, task: Task) -> TaskView:
-    """What ``task_views`` says of *task*."""
-    _, _, cursor, next_run_at, running, queued, runs, successes, runtime, last_at, last_duration, succeeded, error = row
-    return TaskView(
-        task=task,
-        cursor=cursor,
-        next_run_at=moment_or_none(next_run_at),
-        running=running,
-        queued=queued,
-        tally=Tally(
-            total_runs=runs,
-            success_count=successes,
-            failure_count=runs - successes,
-            runtime_total=runtime,
-            last_run_at=last_at,
-            last_duration=last_duration,
-            last_succeeded=None if succeeded is None else bool(succeeded),
-            last_error=error,
-        ),
-    )
+def _maker(of: type[Record], names: str) -> Callable[..., Record]:
+    """A quick way to make a frozen record from the fields of these *names*; the others get their defaults.
+
+    A frozen record sets each field of itself through ``object.__setattr__``; for a claim that takes six times as long
+    and more than SQLite does for its part. So its twin that is not frozen is made, and then called by its name.
+    """
+    assert not hasattr(of, "__post_init__"), "nothing may be worked out on the way"
+    every = {one.name: one for one in fields(of)}  # type: ignore[arg-type]
+    given = [every.pop(name).name for name in names.split()]
+    left = [(one.name, Any, field(default=one.default, default_factory=one.default_factory)) for one in every.values()]
+    twin = make_dataclass(of.__name__, [*given, *left], slots=True)
+
+    def make(*values: object) -> Record:
+        record = twin(*values)
+        record.__class__ = of
+        made: Record = record
+        return made
+
+    return make
 
 
 # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -323,8 +175,13 @@ def execution_row(new: NewExecution, task_no: int) -> Row:
     )
 
 
-_make_execution: Final = _maker(Execution)
-_make_attempt: Final = _maker(Attempt)
+_make_execution: Final = _maker(
+    Execution,
+    "id task_id cause state priority scheduled_for queued_at available_at parameters requested_by follows attempt epoch "
+    "beat failures losses cancel_requested worker_id started_at completed_at outcome output error truncated detail "
+    "attempts",
+)
+_make_attempt: Final = _maker(Attempt, "attempt epoch worker_id started_at completed_at outcome error")
 
 
 def execution(row: Row, apart: Sequence[Attempt]) -> Execution:
@@ -415,7 +272,11 @@ def claim_mark(claim_id: str) -> int:
     return int.from_bytes(blake2b(claim_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-_make_claim: Final = _maker(Claim)
+_make_claim: Final = _maker(
+    Claim,
+    "execution_id epoch attempt task cause priority worker_id scheduled_for queued_at available_at started_at "
+    "parameters failures losses beat",
+)
 
 
 def claim(row: Row, task: Task, worker_id: WorkerId) -> Claim:

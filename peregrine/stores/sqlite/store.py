@@ -1,5 +1,5 @@
 """Owns the SQLite store as the house sees it: each verb is one operation on the writer or on a reader. Must not know
-what the statements are (that is ``work``, ``tasks`` and ``history``) or how threads share a commit (``connection``).
+what the statements are (the files named after the steps) or how threads share a commit (``connection``).
 
 Several processes of one host may share a file: every decision is taken inside the transaction that writes it, so they
 need not know of each other. The file is one of three: the store itself, its log (``-wal``) and the log's index
@@ -36,10 +36,10 @@ from peregrine.ports.store import (
     RenewVerdict,
     SettleVerdict,
 )
-from peregrine.stores.sqlite import history, migrate, place, records, tasks, work
+from peregrine.stores.sqlite import care, claiming, history, migrate, place, queueing, records, settling, tasks
 from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
+from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.folding import Folding, fold_all
-from peregrine.stores.sqlite.rows import Definitions
 from peregrine.stores.sqlite.surroundings import Surroundings
 
 Result = TypeVar("Result")
@@ -104,7 +104,7 @@ class SqliteStore:
     async def ping(self) -> None:
         if self._is_damaged:
             raise Unavailable("the store is damaged; stop the service and restore a backup")
-        await self._writer.run(work.ping)
+        await self._writer.run(care.ping)
 
     def _prepare(self) -> None:
         refuse_version(apsw.sqlite_lib_version())
@@ -180,60 +180,60 @@ class SqliteStore:
     # ── the spine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def due(self, now: Moment, limit: int) -> DueBatch:
-        return await self._looks.run(lambda db: work.due(db, self._definitions, now, limit))
+        return await self._looks.run(lambda db: queueing.due(db, self._definitions, now, limit))
 
     async def apply_plans(self, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
         if not plans:
             return []
-        return await self._writer.run(lambda db: work.apply_plans(db, plans, now), grows=True)
+        return await self._writer.run(lambda db: queueing.apply_plans(db, plans, now), grows=True)
 
     async def enqueue(self, new: NewExecution, *, queue_limit: int) -> Execution:
-        return await self._writer.run(lambda db: work.enqueue(db, new, queue_limit), grows=True)
+        return await self._writer.run(lambda db: queueing.enqueue(db, new, queue_limit), grows=True)
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        return await self._writer.run(lambda db: work.claim(db, self._definitions, request), grows=True)
+        return await self._writer.run(lambda db: claiming.claim(db, self._definitions, request), grows=True)
 
     async def claimed_by(self, claim_id: str) -> Sequence[Claim]:
-        return await self._looks.run(lambda db: work.claimed_by(db, self._definitions, claim_id))
+        return await self._looks.run(lambda db: claiming.claimed_by(db, self._definitions, claim_id))
 
     async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
         if not claims:
             return []
-        return await self._writer.run(lambda db: work.renew(db, claims))
+        return await self._writer.run(lambda db: claiming.renew(db, claims))
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleVerdict]:
         if not settlements:
             return []
-        return await self._writer.run(lambda db: work.settle(db, settlements))
+        return await self._writer.run(lambda db: settling.settle(db, settlements))
 
     async def request_cancel(
         self, *, execution_id: ExecutionId | None = None, task_id: TaskId | None = None, now: Moment
     ) -> Sequence[tuple[ExecutionId, CancelVerdict]]:
         if task_id is not None:
-            return await self._writer.run(lambda db: work.cancel_task(db, task_id, now))
+            return await self._writer.run(lambda db: settling.cancel_task(db, task_id, now))
         if execution_id is not None:
-            return await self._writer.run(lambda db: work.cancel_execution(db, execution_id, now))
+            return await self._writer.run(lambda db: settling.cancel_execution(db, execution_id, now))
         return []
 
     async def running(self) -> Sequence[Running]:
-        return await self._looks.run(lambda db: work.running(db, self._definitions))
+        return await self._looks.run(lambda db: claiming.running(db, self._definitions))
 
     async def announce(self, instance: Instance, *, now: Moment) -> None:
-        await self._writer.run(lambda db: work.announce(db, instance, now))
+        await self._writer.run(lambda db: care.announce(db, instance, now))
 
     async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
-        return await self._looks.run(work.instances)
+        return await self._looks.run(care.instances)
 
     async def retire(self, instance_ids: Sequence[WorkerId]) -> None:
-        await self._writer.run(lambda db: work.retire(db, instance_ids))
+        await self._writer.run(lambda db: care.retire(db, instance_ids))
 
     async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
-        if not await self._looks.run(lambda db: work.strayed(db, beyond)):
+        if not await self._looks.run(lambda db: care.strayed(db, beyond)):
             return 0
-        return await self._writer.run(lambda db: work.reanchor(db, self._definitions, beyond, now))
+        return await self._writer.run(lambda db: care.reanchor(db, self._definitions, beyond, now))
 
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
-        return await self._writer.run(lambda db: work.purge(db, before, limit))
+        return await self._writer.run(lambda db: care.purge(db, before, limit))
 
     # ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,9 +23,10 @@ from peregrine.domain.query import (
 )
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.store import CancelVerdict
-from peregrine.stores.sqlite import rows, work
+from peregrine.stores.sqlite import definitions as kept
+from peregrine.stores.sqlite import queueing, rows, settling, steps
+from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
-from peregrine.stores.sqlite.rows import Definitions
 
 _PLACES: Final = {
     TaskSort.UPDATED_AT: ("t.updated_at", "INDEXED BY tasks_by_update"),
@@ -54,11 +55,11 @@ def create_tasks(db: apsw.Connection, tasks: Sequence[Task]) -> None:
         if db.execute(SQL["task_id_exists"], (task.id,)).fetchone():
             raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
         _refuse_taken_name(db, task)
-        no = work.number_of(db, "task", task.id)
+        no = steps.number_of(db, "task", task.id)
         cursor = task.updated_at
         _write_definition(db, no, task)
         stamp = _stamp(db, task)
-        db.execute(SQL["add_progress"], rows.progress_row(no, stamp, task, cursor, task.next_run_at(cursor)))
+        db.execute(SQL["add_progress"], kept.progress_row(no, stamp, task, cursor, task.next_run_at(cursor)))
 
 
 def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan | None) -> None:
@@ -67,13 +68,13 @@ def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan
         raise Stale(f"task {task.id!r} has moved on since the plan was made")
     _refuse_taken_name(db, task)
     if plan is not None:
-        work.write_plan(db, no, plan, task.updated_at)
+        queueing.write_plan(db, no, plan, task.updated_at)
         cursor, next_run_at = plan.cursor_after, rows.beyond(plan.next_run_at)
     if task.generation != generation:
         cursor = max(cursor, task.updated_at)
         next_run_at = rows.beyond(task.next_run_at(cursor))
     _write_definition(db, no, task)
-    db.execute(SQL["put_progress"], rows.progress_row(no, _stamp(db, task), task, cursor, next_run_at))
+    db.execute(SQL["put_progress"], kept.progress_row(no, _stamp(db, task), task, cursor, next_run_at))
     db.execute(SQL["drop_definition"], (stamp,))
 
 
@@ -81,7 +82,7 @@ def delete_task(
     db: apsw.Connection, task_id: TaskId, expected_revision: int | None, now: Moment
 ) -> Sequence[ExecutionId]:
     no, stamp, *_ = _progress(db, task_id, expected_revision)
-    verdicts = work.cancel_task(db, task_id, now)
+    verdicts = settling.cancel_task(db, task_id, now)
     db.execute(SQL["drop_task"], (no,))
     db.execute(SQL["drop_definition"], (stamp,))
     return [id for id, verdict in verdicts if verdict is CancelVerdict.MARKED]
@@ -106,14 +107,14 @@ def _refuse_taken_name(db: apsw.Connection, task: Task) -> None:
 
 
 def _write_definition(db: apsw.Connection, no: int, task: Task) -> None:
-    db.execute(SQL["put_task"], rows.task_row(no, task))
+    db.execute(SQL["put_task"], kept.task_row(no, task))
     db.execute(SQL["drop_tags"], (no,))
     if task.tags:
         db.executemany(SQL["add_tag"], [(tag, no) for tag in task.tags])
 
 
 def _stamp(db: apsw.Connection, task: Task) -> int:
-    found = db.execute(SQL["add_definition"], (rows.definition_text(task),)).fetchone()
+    found = db.execute(SQL["add_definition"], (kept.definition_text(task),)).fetchone()
     assert found is not None
     stamp: int = found[0]
     return stamp
@@ -123,13 +124,13 @@ def _stamp(db: apsw.Connection, task: Task) -> int:
 
 
 def get_tasks(db: apsw.Connection, definitions: Definitions, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
-    numbers: dict[str, int] = dict(work.by_texts(db, "numbers_of_tasks", list(dict.fromkeys(task_ids))))
+    numbers: dict[str, int] = dict(steps.by_texts(db, "numbers_of_tasks", list(dict.fromkeys(task_ids))))
     views = _views(db, definitions, numbers.values())
     return [views[numbers[task_id]] for task_id in task_ids if task_id in numbers]
 
 
 def get_named(db: apsw.Connection, definitions: Definitions, names: Sequence[str]) -> Sequence[TaskView]:
-    numbers: dict[str, int] = dict(work.by_texts(db, "numbers_of_names", list(dict.fromkeys(names))))
+    numbers: dict[str, int] = dict(steps.by_texts(db, "numbers_of_names", list(dict.fromkeys(names))))
     views = _views(db, definitions, numbers.values())
     return [views[numbers[name]] for name in names if name in numbers]
 
@@ -178,7 +179,7 @@ def list_tasks(
 
 def _count(db: apsw.Connection, conditions: list[str], values: dict[str, int | str | None]) -> int:
     text = SQL["count_tasks"].format(conditions=" AND ".join(conditions)) if conditions else SQL["count_all_tasks"]
-    return work.number(db, text, values | {"most": COUNT_MAX + 1})
+    return steps.number(db, text, values | {"most": COUNT_MAX + 1})
 
 
 def _conditions(filter: TaskFilter, now: Moment) -> tuple[list[str], dict[str, int | str | None]]:
@@ -211,8 +212,8 @@ def _json_list(tags: tuple[str, ...]) -> str | None:
 
 
 def _views(db: apsw.Connection, definitions: Definitions, numbers: Iterable[int]) -> dict[int, TaskView]:
-    if not (wanted := work.integers(numbers)):
+    if not (wanted := steps.integers(numbers)):
         return {}
     found = list(db.execute(SQL["task_views"], (apsw.carray(wanted),)))
-    tasks = work.tasks_of(db, definitions, [row[1] for row in found])
-    return {row[0]: rows.task_view(row, tasks[row[1]]) for row in found}
+    tasks = steps.tasks_of(db, definitions, [row[1] for row in found])
+    return {row[0]: kept.task_view(row, tasks[row[1]]) for row in found}

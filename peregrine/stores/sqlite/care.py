@@ -1,0 +1,65 @@
+"""Owns what keeps a store in order: processes, strayed cursors, retention; must not know the spine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import apsw
+
+from peregrine.domain.ids import WorkerId
+from peregrine.domain.moment import Moment
+from peregrine.ports.host import Instance
+from peregrine.stores.sqlite import rows, steps
+from peregrine.stores.sqlite.definitions import Definitions
+from peregrine.stores.sqlite.queries import SQL
+from peregrine.stores.sqlite.settling import Days
+
+PURGE_REACH: Final = 4
+"""Among so many times the number wanted, those that started first, retention looks for those that ended first."""
+
+
+def announce(db: apsw.Connection, instance: Instance, now: Moment) -> None:
+    db.execute(SQL["announce"], rows.instance_row(instance, now))
+
+
+def instances(db: apsw.Connection) -> Sequence[tuple[Instance, int, Moment]]:
+    return [rows.instance(row) for row in db.execute(SQL["instances"])]
+
+
+def retire(db: apsw.Connection, instance_ids: Sequence[WorkerId]) -> None:
+    db.executemany(SQL["retire"], [(id,) for id in instance_ids])
+
+
+def strayed(db: apsw.Connection, beyond: Moment) -> bool:
+    """Whether any task was decided beyond a moment: asked first, since nearly always there is none."""
+    return db.execute(SQL["strayed"], (beyond,)).fetchone() is not None
+
+
+def reanchor(db: apsw.Connection, definitions: Definitions, beyond: Moment, now: Moment) -> int:
+    found = list(db.execute(SQL["strayed"], (beyond,)))
+    tasks = steps.tasks_of(db, definitions, [stamp for _, stamp in found])
+    db.executemany(SQL["advance"], [(no, now, rows.beyond(tasks[stamp].next_run_at(now))) for no, stamp in found])
+    return len(found)
+
+
+def purge(db: apsw.Connection, before: Moment, limit: int) -> tuple[int, int]:
+    days = Days()
+    seqs: list[int] = []
+    for seq, completed_at, state, started_at in db.execute(SQL["old_executions"], (before, limit, limit * PURGE_REACH)):
+        runtime = None if started_at is None else max(0, completed_at - started_at)
+        days.add(completed_at, runtime, -1, succeeded=state == rows.COMPLETED)
+        seqs.append(seq)
+    if seqs:
+        for step in ("drop_results", "drop_attempts", "drop_executions"):
+            db.execute(SQL[step], (apsw.carray(steps.integers(seqs)),))
+        db.executemany(SQL["drop_empty_segment"], [(segment,) for segment in {steps.segment_of(seq) for seq in seqs}])
+        days.write(db)
+        db.execute(SQL["drop_empty_days"])
+    before_skips = db.total_changes()
+    db.execute(SQL["drop_skips"], (before, limit))
+    return len(seqs), db.total_changes() - before_skips
+
+
+def ping(db: apsw.Connection) -> None:
+    db.execute(SQL["ping"])

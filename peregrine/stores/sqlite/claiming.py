@@ -1,0 +1,80 @@
+"""Owns the step from queued to claimed, and what keeps a claim; must not know how an attempt ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import apsw
+
+from peregrine.domain.execution import Claim, Running
+from peregrine.domain.ids import ExecutionId, WorkerId
+from peregrine.domain.moment import Moment
+from peregrine.domain.policy import Priority, rank
+from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
+from peregrine.stores.sqlite import rows, steps
+from peregrine.stores.sqlite.definitions import Definitions
+from peregrine.stores.sqlite.queries import SQL
+
+_HIGHEST: Final = max(Priority)
+
+
+def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) -> ClaimBatch:
+    chosen = _choose(db, request.now, request.limit)
+    claims: list[Claim] = []
+    if chosen:
+        seqs = steps.integers(chosen)
+        worker_no = steps.number_of(db, "worker", request.worker_id)
+        mark = rows.claim_mark(request.claim_id)
+        db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
+        steps.spread_listed(db, seqs, request.now)
+        steps.count_queued(db, -len(chosen))
+        tasks = steps.tasks_of(db, definitions, list(chosen.values()))
+        started = db.execute(SQL["claims"], (apsw.carray(seqs),))
+        claims = [rows.claim(row, tasks[chosen[row[13]]], request.worker_id) for row in started]
+    lowest = rank(_HIGHEST, request.now)
+    row = db.execute(SQL["next_available_at"], (request.now, lowest)).fetchone()
+    return ClaimBatch(claims, None if row is None else row[0])
+
+
+def _choose(db: apsw.Connection, now: Moment, limit: int) -> dict[int, int]:
+    """The numbers of what to claim, in the order of the queue, each with the stamp of its task."""
+    chosen: dict[int, int] = {}
+    offered: set[int] = set()
+    if limit < 1:
+        return chosen
+    waiting = db.execute(SQL["waiting"], (now,))
+    for seq, task_no, stamp, overlaps in waiting:
+        if not overlaps:
+            if task_no in offered:
+                continue
+            offered.add(task_no)
+        chosen[seq] = stamp
+        if len(chosen) == limit:
+            break
+    waiting.close()
+    return chosen
+
+
+def claimed_by(db: apsw.Connection, definitions: Definitions, claim_id: str) -> Sequence[Claim]:
+    found = list(db.execute(SQL["claimed_by"], (rows.claim_mark(claim_id),)))
+    tasks = steps.tasks_of(db, definitions, [row[13] for row in found])
+    return [rows.claim(row, tasks[row[13]], WorkerId(row[14])) for row in found]
+
+
+def renew(db: apsw.Connection, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
+    found = steps.by_texts(db, "claims_of", [id for id, _ in claims])
+    stands = {(id, epoch): (seq, cancelled) for id, seq, epoch, cancelled in found}
+    kept = [stands[key][0] for key in claims if key in stands]
+    if kept:
+        db.execute(SQL["renew"], (apsw.carray(steps.integers(kept)),))
+    return [
+        RenewVerdict.LOST if key not in stands else RenewVerdict.CANCEL if stands[key][1] else RenewVerdict.KEPT
+        for key in claims
+    ]
+
+
+def running(db: apsw.Connection, definitions: Definitions) -> Sequence[Running]:
+    found = list(db.execute(SQL["running"]))
+    tasks = steps.tasks_of(db, definitions, [row[6] for row in found if row[6] is not None])
+    return [rows.running(row, None if row[6] is None else tasks[row[6]]) for row in found]

@@ -1,0 +1,158 @@
+"""Owns the way between the definition of a task and its rows, and remembers definitions; not: executions."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from peregrine.domain.moment import Moment
+from peregrine.domain.payload import CustomPayload, FunctionPayload, HttpPayload, Kind, Payload, SystemPayload
+from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap, Policy, Priority
+from peregrine.domain.task import Pause, Tally, Task, TaskView
+from peregrine.domain.trigger import DstGap, DstOverlap
+from peregrine.stores.sqlite import rows
+from peregrine.stores.sqlite.rows import Row
+
+_PAYLOADS: Final[dict[Kind, type[Payload]]] = {
+    Kind.HTTP: HttpPayload,
+    Kind.FUNCTION: FunctionPayload,
+    Kind.SYSTEM: SystemPayload,
+    Kind.CUSTOM: CustomPayload,
+}
+_FIELDS: Final[dict[type, frozenset[str]]] = {
+    of: frozenset(f.name for f in fields(of))
+    for of in (Task, Pause, Policy, HttpPayload, FunctionPayload, SystemPayload, CustomPayload)
+}
+
+
+def definition_text(task: Task) -> str:
+    """The whole definition as JSON: each field by its name."""
+    return rows.json_text(task)
+
+
+def read_definition(text: str) -> Task:
+    """The task that *text* defines. A field this version does not know is left out: a newer one may run beside it."""
+    found = _known(Task, rows.json_object(text))
+    kind = Kind(found["kind"])
+    policy, pause = _known(Policy, found["policy"]), found["pause"]
+    return Task(
+        **found
+        | {
+            "kind": kind,
+            "payload": _payload(kind, found["payload"]),
+            "dst_gap": DstGap(found["dst_gap"]),
+            "dst_overlap": DstOverlap(found["dst_overlap"]),
+            "priority": Priority(found["priority"]),
+            "tags": tuple(found["tags"]),
+            "pause": None if pause is None else Pause(**_known(Pause, pause)),
+            "policy": Policy(
+                **policy
+                | {
+                    "overlap": Overlap(policy["overlap"]),
+                    "misfire": Misfire(policy["misfire"]),
+                    "on_worker_lost": OnWorkerLost(policy["on_worker_lost"]),
+                }
+            ),
+        }
+    )
+
+
+def _payload(kind: Kind, document: dict[str, Any]) -> Payload:
+    of = _PAYLOADS[kind]
+    found = _known(of, document)
+    if of is HttpPayload:
+        found["headers"] = tuple((name, value) for name, value in found["headers"])
+        found["expected_codes"] = tuple(found["expected_codes"])
+    return of(**found)
+
+
+def _known(of: type, document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name in _FIELDS[of]}
+
+
+class Definitions:
+    """Tasks by stamp, the newest few thousand that were asked for.
+
+    A stamp never means two definitions, whoever wrote them, so nothing here is ever wrong; JSON inside a payload can
+    be changed by whoever holds it, so that alone is made anew for each.
+    """
+
+    def __init__(self, most: int = 8192) -> None:
+        self._most = most
+        self._known: dict[int, tuple[Task, str | None]] = {}
+
+    def learn(self, stamp: int, text: str) -> Task:
+        """The task of *stamp*, whose definition is *text*; remembered from now on."""
+        task = read_definition(text)
+        parameters = None if isinstance(task.payload, HttpPayload) else task.payload.parameters
+        if len(self._known) >= self._most:
+            # Two threads may throw out the same one; the other then finds nothing to do.
+            self._known.pop(next(iter(self._known)), None)
+        self._known[stamp] = task, rows.json_text(parameters) if parameters else None
+        return task
+
+    def task(self, stamp: int) -> Task | None:
+        """The task of *stamp*, if it is known. What stands in its parameters is nobody else's.
+
+        Empty ones are shared, since a new task for each claim would cost more than the claim; whoever put something
+        into them keeps it, and the next one gets new ones.
+        """
+        known = self._known.get(stamp)
+        if known is None:
+            return None
+        task, parameters = known
+        payload = task.payload
+        if isinstance(payload, HttpPayload) or (parameters is None and not payload.parameters):
+            return task
+        own = {} if parameters is None else rows.json_object(parameters)
+        task = replace(task, payload=replace(payload, parameters=own))
+        if parameters is None:
+            self._known[stamp] = task, None
+        return task
+
+
+def task_row(no: int, task: Task) -> Row:
+    """The bindings of ``put_task``."""
+    pause = task.pause
+    return (
+        no,
+        task.id,
+        task.name,
+        task.description,
+        task.kind.value,
+        task.enabled,
+        None if pause is None else rows.NEVER if pause.until is None else pause.until,
+        int(task.priority),
+        task.is_system,
+        task.created_by,
+        task.created_at,
+        task.updated_at,
+    )
+
+
+def progress_row(no: int, stamp: int, task: Task, cursor: Moment, next_run_at: Moment | None) -> Row:
+    """The bindings of ``add_progress`` and ``put_progress``."""
+    overlaps = task.policy.overlap is Overlap.ALLOW
+    return no, stamp, task.revision, task.generation, overlaps, cursor, rows.beyond(next_run_at)
+
+
+def task_view(row: Row, task: Task) -> TaskView:
+    """What ``task_views`` says of *task*."""
+    _, _, cursor, next_run_at, running, queued, runs, successes, runtime, last_at, last_duration, succeeded, error = row
+    return TaskView(
+        task=task,
+        cursor=cursor,
+        next_run_at=rows.moment_or_none(next_run_at),
+        running=running,
+        queued=queued,
+        tally=Tally(
+            total_runs=runs,
+            success_count=successes,
+            failure_count=runs - successes,
+            runtime_total=runtime,
+            last_run_at=last_at,
+            last_duration=last_duration,
+            last_succeeded=None if succeeded is None else bool(succeeded),
+            last_error=error,
+        ),
+    )

@@ -1,0 +1,157 @@
+"""Between rows and values nothing is lost, nothing is shared, and no number changes its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from peregrine.domain.execution import Attempt, AttemptOutcome, Cause, ExecutionOutcome, State
+from peregrine.domain.ids import WorkerId
+from peregrine.domain.moment import MOMENT_MAX
+from peregrine.domain.occurrence import occurrence_key
+from peregrine.domain.payload import FunctionPayload, HttpPayload, Kind
+from peregrine.domain.policy import Priority
+from peregrine.stores.sqlite import definitions, rows
+from peregrine.stores.sqlite.definitions import Definitions
+from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_parallel_task, a_task
+from tests.stores.sqlite_places import a_store
+
+pytestmark = pytest.mark.anyio
+
+# The numbers in every file that was ever written. A line may be added; none may change.
+KEPT = {
+    State: ["queued", "running", "completed", "failed", "cancelled"],
+    Cause: ["schedule", "manual", "retry", "workflow"],
+    ExecutionOutcome: ["succeeded", "failed", "timed_out", "cancelled", "abandoned"],
+    AttemptOutcome: ["succeeded", "failed", "timed_out", "cancelled", "lost", "interrupted", "fenced"],
+}
+WORDS = {State: rows.STATES, Cause: rows.CAUSES, ExecutionOutcome: rows.OUTCOMES, AttemptOutcome: rows.ATTEMPT_OUTCOMES}
+
+
+@pytest.mark.parametrize("of", KEPT)
+def test_a_number_keeps_its_meaning(of: type) -> None:
+    assert [str(word) for word in WORDS[of]][: len(KEPT[of])] == KEPT[of]
+
+
+@pytest.mark.parametrize("of", KEPT)
+def test_every_word_has_a_number(of: type) -> None:
+    assert set(WORDS[of]) == set(of)  # type: ignore[call-overload]
+
+
+def test_every_priority_is_its_number() -> None:
+    assert [int(priority) for priority in rows.PRIORITIES] == list(range(len(Priority)))
+
+
+@pytest.mark.parametrize(
+    ("key", "second"),
+    [
+        (occurrence_key(a_task().id, NOW), NOW // 1000),
+        ("c:task-1:0", 0),
+        ("c:task-1:-5", -5),
+        ("c:task-1:007", None),
+        ("c:task-1:+7", None),
+        ("c:task-1:1_000", None),
+        ("c:task-1: 7", None),
+        ("c:task-1:٧", None),
+        ("c:task-1:", None),
+        ("c:task-1:7:7", None),
+        ("c:task-2:7", None),
+        ("c:7", None),
+        (f"c:task-1:{2**63}", None),
+        ("m:task-1:7", None),
+        ("", None),
+    ],
+)
+def test_a_key_is_shortened_only_where_it_can_be_told_again(key: str, second: int | None) -> None:
+    assert rows.occurrence_of(key, a_task().id) == second
+    if second is not None:
+        assert f"c:task-1:{second}" == key
+
+
+def test_a_record_made_quickly_is_like_any_other() -> None:
+    made = rows._make_attempt(1, 2, "w", NOW, None, None, None)
+
+    assert made == Attempt(attempt=1, epoch=2, worker_id=WorkerId("w"), started_at=NOW)
+    assert type(made) is Attempt
+    assert hash(made) == hash(replace(made))
+    with pytest.raises(FrozenInstanceError):
+        made.attempt = 3
+
+
+def test_a_definition_of_a_newer_version_can_be_read() -> None:
+    """Two versions may share a store while one replaces the other."""
+    document = msgspec.json.decode(definitions.definition_text(a_task()))
+    document["colour"] = "green"
+    document["policy"]["patience"] = 7
+    document["payload"]["sandbox"] = True
+
+    assert definitions.read_definition(rows.json_text(document)) == a_task()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        HttpPayload(url="https://example.org/", headers=(("A", "b"), ("a", "c")), expected_codes=(200, 204), body=""),
+        FunctionPayload(function_name="f", parameters={"x": [1, 1.0, True, None, {"y": "z"}], "": ""}),
+    ],
+)
+def test_a_definition_reads_back(payload: HttpPayload | FunctionPayload) -> None:
+    kind = Kind.HTTP if isinstance(payload, HttpPayload) else Kind.FUNCTION
+    task = a_task(kind=kind, payload=payload, tags=("a", "b"))
+
+    assert definitions.read_definition(definitions.definition_text(task)) == task
+
+
+def test_the_memory_of_definitions_is_bounded() -> None:
+    kept = Definitions(most=3)
+    for stamp in range(10):
+        kept.learn(stamp, definitions.definition_text(a_task(f"t{stamp}")))
+
+    assert [stamp for stamp in range(10) if kept.task(stamp) is not None] == [7, 8, 9]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"x": [1]}], ids=["empty", "full"])
+def test_nobody_changes_what_is_remembered(parameters: dict[str, list[int]]) -> None:
+    kept = Definitions()
+    payload = FunctionPayload(function_name="f", parameters=dict(parameters))  # type: ignore[arg-type]
+    kept.learn(1, definitions.definition_text(a_task(payload=payload)))
+    first = kept.task(1)
+    assert first is not None
+    assert isinstance(first.payload, FunctionPayload)
+
+    first.payload.parameters["x"] = "spoilt"
+
+    second = kept.task(1)
+    assert second is not None
+    assert isinstance(second.payload, FunctionPayload)
+    assert second.payload.parameters == parameters
+
+
+def test_never_sorts_behind_every_moment() -> None:
+    assert rows.beyond(None) > MOMENT_MAX
+    assert rows.moment_or_none(rows.beyond(None)) is None
+    assert rows.moment_or_none(rows.beyond(MOMENT_MAX)) == MOMENT_MAX
+
+
+async def test_a_definition_changed_by_another_process_is_seen_at_once(folder: Path) -> None:
+    """A task that is deleted and made anew begins at revision 1 again, so a revision would not tell them apart."""
+    one, two = a_store(folder / "store.db"), a_store(folder / "store.db")
+    await one.open()
+    await two.open()
+    old = a_parallel_task(description="old")
+    await one.create_tasks([old])
+    assert (await one.get_tasks([old.id]))[0].task == old
+    await two.delete_task(old.id, expected_revision=1, now=NOW)
+    new = a_parallel_task(description="new")
+    await two.create_tasks([new])
+
+    await one.enqueue(a_new_execution(), queue_limit=10)
+    (claim,) = (await one.claim(a_claim_request())).claims
+
+    assert claim.task == new
+    assert [due.task for due in (await one.due(NOW + 10**9, 10)).due] == [new]
+    await one.close()
+    await two.close()
