@@ -27,6 +27,8 @@ _MAGIC: Final = b"SQLite format 3\0"
 ABANDONED_AFTER_SECONDS: Final = 3600
 _ROOM_FACTOR: Final = 4
 """A ballast is laid down only where this many times its size is free: it must not be what fills the disk."""
+_SHARE_TO_GO_ON: Final = 8
+"""After a full disk the store grows again once this share of the disk is free, or the size of the ballast."""
 
 
 def make_folder(folder: Path) -> None:
@@ -197,8 +199,11 @@ class Ballast:
             if self._path.exists() and self._path.stat().st_blocks * 512 >= self.size:
                 self.note, self._released = "", False
                 return True
-            if self._free() < self.size * _ROOM_FACTOR:
+            free, whole = self._room()
+            if free < self.size * _ROOM_FACTOR:
                 self.note = "too little room on the disk"
+                # Room enough to go on, if not for a ballast: a small disk must not stay refused for ever.
+                self._released = self._released and free < min(self.size, whole // _SHARE_TO_GO_ON)
                 return not self._released
             self._write()
         except OSError as error:
@@ -223,9 +228,10 @@ class Ballast:
         """Let the store grow without it: room was freed inside the file."""
         self._released = False
 
-    def _free(self) -> int:
+    def _room(self) -> tuple[int, int]:
+        """Bytes that are free, and bytes in all, on the disk."""
         found = os.statvfs(self._path.parent)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def _write(self) -> None:
         handle = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)

@@ -177,9 +177,9 @@ def execution_row(new: NewExecution, task_no: int) -> Row:
 
 _make_execution: Final = _maker(
     Execution,
-    "id task_id cause state priority scheduled_for queued_at available_at parameters requested_by follows attempt epoch "
-    "beat failures losses cancel_requested worker_id started_at completed_at outcome output error truncated detail "
-    "attempts",
+    "id task_id cause state priority scheduled_for queued_at available_at parameters requested_by follows attempt "
+    "epoch beat failures losses cancel_requested worker_id started_at completed_at outcome output error truncated "
+    "detail attempts",
 )
 _make_attempt: Final = _maker(Attempt, "attempt epoch worker_id started_at completed_at outcome error")
 
