@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from pathlib import Path
 
 import apsw
@@ -12,7 +13,8 @@ import pytest
 
 from peregrine.domain.errors import Invalid, Unavailable
 from peregrine.ports.store import Store
-from peregrine.stores.sqlite import place
+from peregrine.stores.sqlite import folding, place
+from peregrine.stores.sqlite import store as sqlite_store
 from peregrine.stores.sqlite.connection import open_connection
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.builders import NOW, a_new_execution, a_task
@@ -230,6 +232,51 @@ async def test_the_facts_are_measured(folder: Path) -> None:
     assert int(before["wal_bytes"]) > 0
     assert int(after["wal_bytes"]) == 0
     assert int(after["file_bytes"]) > 0
+
+
+async def test_the_log_does_not_grow_without_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "PAGES_SOON", 20)
+    monkeypatch.setattr(folding, "PAGES_NOW", 100)
+    store = a_store(folder / "store.db")
+    await store.open()
+    await store.create_tasks([a_task()])
+
+    for number in range(300):
+        await store.enqueue(a_new_execution(f"e{number}"), queue_limit=1000)
+
+    pages = int((await store.facts())["wal_bytes"]) // 4096
+    await store.close()
+    assert 20 < pages < 200
+
+
+async def test_a_heavy_list_does_not_delay_the_engine(folder: Path) -> None:
+    store = a_store(folder / "store.db", readers=2)
+    await store.open()
+    await store.create_tasks([a_task()])
+    go = threading.Event()
+    lists = [asyncio.ensure_future(store._readers.run(lambda _: go.wait())) for _ in range(5)]
+
+    batch = await store.due(NOW + 10**9, 10)
+
+    assert [due.task for due in batch.due] == [a_task()]
+    assert await store.running() == []
+    assert not any(one.done() for one in lists)
+    go.set()
+    await asyncio.gather(*lists)
+    await store.close()
+
+
+async def test_a_read_is_given_up_in_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "READ_SECONDS", 0.01)
+    store = a_store(folder / "store.db")
+    await store.open()
+    endless = "WITH RECURSIVE n(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n"
+
+    with pytest.raises(Unavailable, match="took too long"):
+        await store._readers.run(lambda db: list(db.execute(endless)))
+
+    assert await store.get_tasks([a_task().id]) == []
+    await store.close()
 
 
 async def test_the_look_at_the_pages_is_bounded(folder: Path) -> None:

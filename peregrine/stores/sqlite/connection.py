@@ -116,6 +116,17 @@ class _Broken(Exception):
         self.cause = cause
         self.at_commit = at_commit
 
+    @property
+    def may_be_one_s_own_fault(self) -> bool:
+        """Whether each operation is tried again by itself. Not when a neighbour holds the store: each would wait anew.
+
+        Nor when a commit failed, which may have been kept; but a full disk is found before the mark of the commit is
+        written.
+        """
+        if self.at_commit:
+            return isinstance(self.cause, apsw.FullError)
+        return not isinstance(self.cause, _BUSY)
+
 
 class Lane:
     """Threads that work off calls; a subclass says how. Belongs to the process that started it.
@@ -294,6 +305,9 @@ class Writer(Lane):
                 self._around.after(self._db)
             except apsw.Error as error:
                 self._recover(error)
+            except Exception:
+                # Nobody waits for this; the next group finds what is wrong and says so.
+                self._let_go()
 
     def _take(self) -> list[_Call]:
         """All that waits, up to a bound; nothing when it is time to end."""
@@ -328,8 +342,7 @@ class Writer(Lane):
             self._write(calls)
         except _Broken as broken:
             self._recover(broken.cause)
-            # A full disk is found before the mark of the commit is written, so then nothing was.
-            if len(calls) > 1 and (not broken.at_commit or isinstance(broken.cause, apsw.FullError)):
+            if len(calls) > 1 and broken.may_be_one_s_own_fault:
                 for call in calls:
                     self._work([call])
                 return
