@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import wraps
@@ -288,6 +289,25 @@ class Hall:
     def engine(self, worker: str = "worker-1", **changes: Any) -> Engine:
         """A whole engine that has not been started."""
         return Engine(self.needs(worker, **changes))
+
+    @asynccontextmanager
+    async def open(self, worker: str = "worker-1") -> AsyncIterator[Engine]:
+        """A running engine, stopped in order at the end."""
+        engine = self.engine(worker)
+        await engine.start()
+        yield engine
+        await engine.stop()
+
+    async def kill(self, engine: Engine) -> None:
+        """Let the process of *engine* end at once and without a word, as ``kill -9`` does."""
+        for one in engine._loops:
+            if one._task is not None:
+                one._task.cancel()
+        for run in engine._pool.runs():
+            if run._task is not None:
+                run._task.cancel()
+        self.host.gone.add(engine.instance.id)
+        await asyncio.sleep(0)
 
     # ── what is stored ──
 
