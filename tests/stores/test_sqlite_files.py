@@ -91,7 +91,7 @@ async def test_every_connection_is_set_for_safety(folder: Path, *, reads_only: b
     db = open_connection(path, reads_only=reads_only)
 
     found = {name: db.pragma(name) for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema")}
-    found |= {name: db.pragma(name) for name in ("cell_size_check", "mmap_size", "busy_timeout", "query_only")}
+    found |= {name: db.pragma(name) for name in ("cell_size_check", "mmap_size", "query_only")}
 
     db.close()
     assert found == {
@@ -101,7 +101,6 @@ async def test_every_connection_is_set_for_safety(folder: Path, *, reads_only: b
         "trusted_schema": 0,
         "cell_size_check": 1,
         "mmap_size": 0,
-        "busy_timeout": 5_000,
         "query_only": int(reads_only),
     }
 

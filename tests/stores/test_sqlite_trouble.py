@@ -325,7 +325,7 @@ async def test_damage_met_at_work_makes_the_store_unready(folder: Path) -> None:
 async def test_a_neighbour_that_holds_on_makes_the_store_unavailable(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.02)
     store = a_store(folder / "store.db")
     await store.open()
     await store.ping()

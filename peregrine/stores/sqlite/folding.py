@@ -13,7 +13,7 @@ from typing import Final
 
 import apsw
 
-from peregrine.stores.sqlite.connection import BUSY_TIMEOUT_MS
+from peregrine.stores.sqlite.connection import be_patient
 
 PAGES_SOON: Final = 1_000
 """The log is folded on the side from here on (4 MiB)."""
@@ -85,13 +85,13 @@ def fold(db: apsw.Connection) -> None:
 
 def fold_all(db: apsw.Connection) -> None:
     """Fold all of the log and cut it off. Who reads an old snapshot prevents that, and is not waited for."""
-    db.set_busy_timeout(0)
+    db.set_busy_handler(None)
     try:
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     except apsw.BusyError:
         return
     finally:
-        db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        be_patient(db)
 
 
 def _close(db: apsw.Connection | None) -> None:
