@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
+from peregrine.domain.journal import Progress
 from peregrine.domain.moment import MOMENT_MAX, Duration, Moment
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import Priority
@@ -145,6 +146,8 @@ class Execution:
     truncated: bool = False
     detail: JsonObject = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
+    progress: Progress | None = None
+    """How far its run here says it is; no store knows."""
 
     @property
     def duration(self) -> Duration | None:

@@ -21,6 +21,7 @@ from peregrine.engine.recorder import Recorder
 from peregrine.engine.run import Ending, Run
 from peregrine.ports.bus import Topic
 from peregrine.ports.engine_view import EngineFacts, EngineMode
+from peregrine.ports.journal import RunJournal
 
 TURNS_WITHIN: Final[Duration] = 10 * SECOND
 """How long a shutdown waits for the turns under way; a claim that is cut off leaves work to be found by the reaper."""
@@ -109,6 +110,7 @@ class Engine:
             await _stopped(self._reap, self._keep, self._fence, self._record, within=LEAVE_WITHIN)
             await self._retire()
             self._mode = EngineMode.STOPPED
+            self._pool.journals.wake_all()
 
     def interrupt(self) -> None:
         """Do not wait any longer in a ``stop`` under way: interrupt what still runs, cut every other wait short."""
@@ -147,9 +149,10 @@ class Engine:
         """Executions on any instance that run longer than the stale timeout, as of the last look."""
         return self._reaper.stale
 
-    def runs(self) -> Sequence[Run]:
-        """What runs here now, for whoever wants to show progress."""
-        return tuple(run for run in self._pool.runs() if not run.ended)
+    @property
+    def journal(self) -> RunJournal:
+        """What the runs here say, while they say it."""
+        return self._pool.journals
 
     async def _until(self, what: Coroutine[Any, Any, object], within: Duration) -> None:
         """Wait for *what*: at most *within*, and hardly any longer once somebody is in a hurry."""

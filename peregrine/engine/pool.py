@@ -13,6 +13,7 @@ from typing import TypeAlias
 from peregrine.domain.event import AttemptAbandoned
 from peregrine.domain.execution import Claim, Outcome
 from peregrine.domain.ids import ExecutionId
+from peregrine.engine.journal import Journals
 from peregrine.engine.loop import tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.run import Ending, Run
@@ -29,6 +30,7 @@ class Pool:
         self._clock = needs.clock
         self._observer = needs.observer
         self._on_end = on_end
+        self.journals = Journals(needs.clock.now)
         self._runs: dict[RunKey, Run] = {}
         self._active = 0
         self._is_open = True
@@ -74,6 +76,7 @@ class Pool:
                 fence_at=fence_at,
                 deadline=now + claim.task.policy.timeout,
                 stop_grace=self._settings.stop_grace,
+                journal=self.journals.open(claim),
                 on_end=self._ended,
             )
             self._runs[run.key] = run
@@ -90,6 +93,7 @@ class Pool:
     def forget(self, run: Run) -> None:
         """The run's settlement is stored, or can never be: let go of it."""
         self._runs.pop(run.key, None)
+        self.journals.forget(run.journal)
 
     def fence(self) -> int | None:
         """Stop every run whose lease or time has ended; the steady-clock moment of the next such end, None without.

@@ -11,20 +11,18 @@ An executor may be anybody's code, so nothing that it does may end more than its
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from peregrine.domain.execution import CANCELLED_ERROR, CANCELLED_OUTPUT, LOST_ERROR, AttemptOutcome, Claim, Outcome
+from peregrine.domain.journal import detail_of
 from peregrine.domain.moment import Duration, format_duration
-from peregrine.domain.payload import JsonValue, with_parameters
-from peregrine.engine.belief import believed, failure_of, text_of
+from peregrine.domain.payload import with_parameters
+from peregrine.engine.belief import believed, failure_of
+from peregrine.engine.journal import Journal
 from peregrine.ports.executor import Executor
-
-LOG_LINES_MAX: Final = 200
-LOG_LINE_MAX: Final = 2000
 
 
 class Ending(StrEnum):
@@ -56,6 +54,7 @@ class Run:
         fence_at: int,
         deadline: int,
         stop_grace: Duration,
+        journal: Journal,
         on_end: Callable[[Run, Outcome], None],
     ) -> None:
         self.claim = claim
@@ -66,9 +65,7 @@ class Run:
         self.ending: Ending | None = None
         self.abandoned = False
         self.ended = False
-        self.fraction: float | None = None
-        self.progress_text = ""
-        self.lines: deque[str] = deque(maxlen=LOG_LINES_MAX)
+        self.journal = journal
         self._stop_grace = stop_grace
         self._on_end = on_end
         self._task: asyncio.Task[Outcome] | None = None
@@ -79,13 +76,12 @@ class Run:
         return self.claim.worker_id
 
     def log(self, line: str) -> None:
-        """Keep *line* with the execution; the newest ``LOG_LINES_MAX`` are kept."""
-        self.lines.append(text_of(line)[:LOG_LINE_MAX])
+        """Keep *line* with the execution."""
+        self.journal.log(line)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Say how far it is, 0 to 1."""
-        self.fraction = min(1.0, max(0.0, fraction))
-        self.progress_text = text_of(text)[:LOG_LINE_MAX]
+        self.journal.step(fraction, text)
 
     def start(self, executor: Executor) -> None:
         """Begin the attempt. Its claim has been committed."""
@@ -155,20 +151,16 @@ class Run:
 
     def _give(self, outcome: Outcome) -> None:
         self.ended = True
+        self.journal.close()
         self._disarm()
         self._on_end(self, self._with_notes(outcome))
 
     def _with_notes(self, outcome: Outcome) -> Outcome:
-        """*outcome* with what was logged, and whether the run was abandoned."""
-        if not self.lines and not self.abandoned:
-            return outcome
-        detail = dict(outcome.detail)
-        if self.lines:
-            kept: list[JsonValue] = [*self.lines]
-            detail["log"] = kept
+        """*outcome* with what was said, and whether the run was abandoned."""
+        notes = detail_of(self.journal.said())
         if self.abandoned:
-            detail["abandoned"] = True
-        return replace(outcome, detail=detail)
+            notes["abandoned"] = True
+        return replace(outcome, detail=outcome.detail | notes) if notes else outcome
 
     def _disarm(self) -> None:
         if self._timer is not None:
