@@ -23,7 +23,8 @@ from peregrine.api.operation import Demand, Needs, Operation
 from peregrine.api.patience import Buckets, Rate
 from peregrine.api.problems import answer_bug, answer_framework, answer_refusal
 from peregrine.api.remembering import once
-from peregrine.api.routes import bundles, executions, rights, tasks
+from peregrine.api.routes import bundles, catalogue, executions, rights, tasks
+from peregrine.api.routes.logs import log_routes
 from peregrine.api.routes.status import Reporting, status_routes
 from peregrine.api.shell import Shell
 from peregrine.domain.errors import Forbidden, PeregrineError, Protected
@@ -110,7 +111,8 @@ def operations_of(deps: ApiDeps) -> Sequence[Operation]:
     reporting = Reporting(
         board=StatusBoard(deps.means, deps.memory), version=deps.version, render_metrics=deps.render_metrics
     )
-    groups = (tasks.routes, executions.routes, bundles.routes, status_routes(reporting), rights.routes)
+    groups = (tasks.routes, executions.routes, log_routes(), bundles.routes, catalogue.routes,
+              status_routes(reporting), rights.routes)  # fmt: skip
     every = [operation for group in groups for operation in group.operations]
     return sorted(every, key=lambda operation: operation.paths[0].count("{"))
 

@@ -34,6 +34,8 @@ from peregrine.wire.queries import Question, read_query
 JSON: Final = "application/json"
 REQUEST_ID: Final = "peregrine.request_id"
 ANSWERED_BUG: Final = "peregrine.answered_bug"
+HEAD_ONLY: Final = "peregrine.head_only"
+"""Nobody will see the body: an answer without end need not begin."""
 _KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peregrine.api.call import ANSWERED_BUG, REQUEST_ID
+from peregrine.api.call import ANSWERED_BUG, HEAD_ONLY, REQUEST_ID
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 PROTECTION: Final[Mapping[str, str]] = {
@@ -57,6 +57,7 @@ class Shell:
             await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, dressed)
             return
         if scope["method"] == "HEAD":
+            scope["state"][HEAD_ONLY] = True
             scope, dressed = dict(scope, method="GET"), _Headless(dressed)
         await self._guarded(scope, receive, dressed)
 

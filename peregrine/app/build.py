@@ -31,6 +31,7 @@ from peregrine.engine.engine import Engine
 from peregrine.engine.needs import Needs
 from peregrine.engine.settings import EngineSettings
 from peregrine.executors.callables import FUNCTIONS
+from peregrine.executors.catalogue import Registered
 from peregrine.executors.childprocess import StartFailed
 from peregrine.executors.command import CommandSettings
 from peregrine.executors.custom import CUSTOMS, CustomExecutor, command
@@ -150,6 +151,8 @@ def _means(ground: Ground, engine: Engine, executors: Executors, keys: KeyProof)
         entropy=ground.entropy,
         grants=StoredGrants(ground.store, ground.clock, public=public),
         engine=engine,
+        journal=engine.journal,
+        catalogue=Registered(FUNCTIONS, CUSTOMS),
         check=executors.check,
         keys=keys,
         queue_size=settings.queue_size,

@@ -9,13 +9,16 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 Document: TypeAlias = dict[str, Any]
 
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
 TIMEOUT_SECONDS: Final = 30.0
 BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -70,33 +73,53 @@ class Client:
 
         Raises:  Away when nobody answers; Refused for every status from 400 on.
         """
-        parts = urlsplit(self.url)
-        target = parts.path.rstrip("/") + "/scheduler/" + "/".join(quote(one, safe="") for one in path)
-        given = {name: _word(value) for name, value in (query or {}).items() if value is not None}
-        if given:
-            target += "?" + urlencode(given)
-        status, content = self._exchange(method, target, None if body is None else json.dumps(body).encode())
-        document = _document(content)
-        if status >= 400:
-            raise Refused(status, document)
-        return document
+        target = self._target(path, query)
+        with self._asked(method, target, None if body is None else json.dumps(body).encode(), JSON) as answer:
+            document = _document(answer.read(BYTES_MAX))
+            if answer.status >= 400:
+                raise Refused(answer.status, document)
+            return document
 
-    def _exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
+    def events(self, *path: str, **query: object) -> Iterator[tuple[str, str, Document]]:
+        """The server-sent events of *path* as (name, id, document), until the service closes the stream.
+
+        Raises:  Away, also when the service falls silent; Refused.
+        """
+        with self._asked("GET", self._target(path, query), None, EVENTS) as answer:
+            if answer.status >= 400:
+                raise Refused(answer.status, _document(answer.read(BYTES_MAX)))
+            fields: dict[str, str] = {}
+            while line := answer.readline(BYTES_MAX):
+                text = line.decode("utf-8", "replace").rstrip("\r\n")
+                if text:
+                    name, _, value = text.partition(":")
+                    fields[name] = value.removeprefix(" ")
+                elif "data" in fields:
+                    yield fields.get("event", "message"), fields.get("id", ""), _document(fields["data"].encode())
+                    fields = {}
+
+    def _target(self, path: tuple[str, ...], query: Mapping[str, object] | None) -> str:
+        target = urlsplit(self.url).path.rstrip("/") + "/scheduler/" + "/".join(quote(one, safe="") for one in path)
+        given = {name: _word(value) for name, value in (query or {}).items() if value is not None}
+        return f"{target}?{urlencode(given)}" if given else target
+
+    @contextmanager
+    def _asked(self, method: str, target: str, body: bytes | None, accept: str) -> Iterator[http.client.HTTPResponse]:
+        """The answer, not read yet."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Away(f"{self.url!r} is no address of a service; write for example http://127.0.0.1:8000")
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        headers = {"Accept": "application/json", "Connection": "close"}
+        headers = {"Accept": accept, "Connection": "close"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = JSON
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
             connection = make(parts.hostname, parts.port, timeout=self.timeout_seconds)
             try:
                 connection.request(method, target, body=body, headers=headers)
-                answer = connection.getresponse()
-                return answer.status, answer.read(BYTES_MAX)
+                yield connection.getresponse()
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException, ValueError) as error:

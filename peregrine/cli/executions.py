@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import click
 
 from peregrine.cli import render
-from peregrine.cli.client import Document
+from peregrine.cli.client import Away, Document
 from peregrine.cli.remote import Session, remote
 
 OUTCOMES: Final = click.Choice(["succeeded", "failed", "timed_out", "cancelled", "abandoned"])
 ERROR_SHOWN: Final = 60
+SILENT_MAX: Final = 3
+"""Streams in a row that may end without a word."""
 
 EXECUTION_COLUMNS: render.Columns = (
     render.Column("id", lambda one: one.get("id"), weight=render.ALWAYS),
@@ -89,3 +92,54 @@ def cancel_execution(session: Session, execution_id: str) -> None:
     """Cancel this execution only; the task goes on."""
     answer = session.client.post("executions", execution_id, "cancel")
     session.confirm(answer, render.plain(answer.get("message") or f"cancel of {execution_id} is asked for"))
+
+
+@executions.command("logs")
+@click.argument("execution_id", metavar="ID")
+@click.option("--follow", "-f", is_flag=True, help="Go on while it runs, until it has ended.")
+@remote
+def show_logs(session: Session, execution_id: str, *, follow: bool) -> None:
+    """Show what one execution logged and printed."""
+    if follow:
+        _follow(session, execution_id)
+        return
+    log = session.client.get("executions", execution_id, "logs")
+    if session.as_json:
+        render.show_json(log)
+        return
+    for line in log.get("lines") or ():
+        _say_line(line)
+    if progress := log.get("progress"):
+        _say_progress(progress)
+    if log.get("status") == "running" and not log.get("live"):
+        click.echo("it runs on another instance: its lines come when the attempt has ended", err=True)
+
+
+def _follow(session: Session, execution_id: str) -> None:
+    """Each event as it comes; a stream that the service closed is opened again where it stood."""
+    after: str | None = None
+    silent = 0
+    while silent < SILENT_MAX:
+        silent += 1
+        for name, id, document in session.client.events("executions", execution_id, "logs", "stream", after=after):
+            after, silent = (id, 0) if id else (after, silent)
+            if session.as_json:
+                render.say(json.dumps({"event": name} | document, ensure_ascii=False))
+            elif name == "line":
+                _say_line(document)
+            elif name == "progress":
+                _say_progress(document)
+            if name == "end":
+                if not session.as_json:
+                    click.echo(render.plain(document.get("outcome") or document.get("status")), err=True)
+                return
+    raise Away("the service closes the stream and says nothing; is it being stopped?")
+
+
+def _say_line(line: Document) -> None:
+    for text in str(line.get("text", "")).split("\n"):
+        render.say(f"{render.plain(line.get('at'))}  {render.plain(text)}")
+
+
+def _say_progress(progress: Document) -> None:
+    click.echo(f"{float(progress.get('fraction', 0)):.0%} {render.plain(progress.get('text', ''))}".rstrip(), err=True)

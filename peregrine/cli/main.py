@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from peregrine.cli import local, render
+from peregrine.cli.catalogue import executors, functions
 from peregrine.cli.client import Away, Refused
 from peregrine.cli.executions import executions
 from peregrine.cli.house import House, Undone
@@ -62,6 +63,8 @@ for _verb in (
     local.demo,
     tasks,
     executions,
+    functions,
+    executors,
     preview_schedule,
     local.config,
     local.token,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from peregrine.domain.errors import Conflict, Fault, Invalid, NotFound, Unsure
@@ -17,6 +17,7 @@ from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
 from peregrine.ports.store import CancelVerdict
 from peregrine.usecases.access import require
+from peregrine.usecases.logs import with_progress
 from peregrine.usecases.means import Means
 from peregrine.usecases.tasks import existing
 
@@ -68,7 +69,7 @@ async def get_execution(
 async def list_executions(means: Means, by: Asker, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
     """One page, waiting ones first, then the newest."""
     await require(means.grants, by, Permission.EXECUTIONS_READ)
-    return await means.store.list_executions(filter, page)
+    return _with_progress(means, await means.store.list_executions(filter, page))
 
 
 async def list_history(
@@ -77,7 +78,7 @@ async def list_history(
     """The executions of one task. Raises NotFound."""
     await require(means.grants, by, Permission.EXECUTIONS_READ)
     await existing(means, task_id)
-    return await means.store.list_executions(filter, page)
+    return _with_progress(means, await means.store.list_executions(filter, page))
 
 
 async def cancel_execution(means: Means, by: Asker, execution_id: ExecutionId) -> Execution:
@@ -99,7 +100,11 @@ async def _existing_execution(means: Means, execution_id: ExecutionId, task_id: 
     execution = await means.store.get_execution(execution_id)
     if execution is None or (task_id is not None and execution.task_id != task_id):
         raise NotFound("execution", execution_id)
-    return execution
+    return with_progress(means, execution)
+
+
+def _with_progress(means: Means, page: Page[Execution]) -> Page[Execution]:
+    return replace(page, items=[with_progress(means, execution) for execution in page.items])
 
 
 def _check_parameters(means: Means, task: Task, order: Order) -> None:

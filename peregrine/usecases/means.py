@@ -8,10 +8,12 @@ from peregrine.domain.draft import Check, Limits, Making
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import Moment
 from peregrine.ports.bus import Bus
+from peregrine.ports.catalogue import Catalogue
 from peregrine.ports.clock import Clock
 from peregrine.ports.engine_view import EngineView, LockView
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.identity import Asker, Grants, KeyMint
+from peregrine.ports.journal import RunJournal
 from peregrine.ports.records import RecordStore
 from peregrine.ports.store import Store
 
@@ -30,6 +32,10 @@ class Means:
     check: Check
     lock: LockView | None = None
     keys: KeyMint | None = None
+    journal: RunJournal | None = None
+    """None: nothing runs in this process."""
+    catalogue: Catalogue | None = None
+    """None: nothing is registered in this process."""
     queue_size: int = 1000
     limits: Limits = field(default_factory=Limits)
 

@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from peregrine.domain.execution import Attempt, Execution, State
 from peregrine.domain.ids import TaskId
+from peregrine.domain.journal import Progress
 from peregrine.domain.moment import Moment, format_duration, format_moment
 from peregrine.domain.occurrence import LedgerEntry
 from peregrine.domain.query import ExecutionStatus, Page, PageRequest
@@ -17,6 +18,13 @@ from peregrine.wire.fragments import Fragments
 from peregrine.wire.task import DurationText, MomentText
 
 LOCK_PREFIX: Final = "scheduler:lock:"
+
+
+class ProgressShape(Struct, frozen=True, kw_only=True):
+    """How far a run says it is: `fraction` from 0 to 1, and a word about it."""
+
+    fraction: float
+    text: str
 
 
 class AttemptShape(Struct, frozen=True, kw_only=True):
@@ -67,6 +75,7 @@ class ExecutionShape(Struct, frozen=True, kw_only=True):
     trigger: str
     outcome: str | UnsetType = UNSET
     attempts: list[AttemptShape]
+    progress: ProgressShape | UnsetType = UNSET
 
 
 class ExecutionPage(Struct, frozen=True, kw_only=True):
@@ -117,6 +126,16 @@ class Started(Struct, frozen=True, kw_only=True):
 _STATUS: Final = {state: status for status in ExecutionStatus for state in status.states}
 
 
+def status_word(state: State) -> str:
+    """How *state* is called outside."""
+    return _STATUS[state].value
+
+
+def progress_shape(progress: Progress) -> ProgressShape:
+    """Progress as it goes out."""
+    return ProgressShape(fraction=progress.fraction, text=progress.text)
+
+
 def execution_shape(execution: Execution) -> ExecutionShape:
     """The execution as it goes out."""
     retries = max(0, execution.attempt - 1)
@@ -125,7 +144,7 @@ def execution_shape(execution: Execution) -> ExecutionShape:
     return ExecutionShape(
         id=execution.id,
         task_id=execution.task_id,
-        status=_STATUS[execution.state].value,
+        status=status_word(execution.state),
         started_at=format_moment(started),
         completed_at=_moment(execution.completed_at),
         duration=format_duration(execution.duration or 0),
@@ -139,6 +158,7 @@ def execution_shape(execution: Execution) -> ExecutionShape:
         trigger=execution.cause.value,
         outcome=UNSET if execution.outcome is None else execution.outcome.value,
         attempts=[_attempt(attempt) for attempt in execution.attempts],
+        progress=UNSET if execution.progress is None else progress_shape(execution.progress),
     )
 
 
@@ -180,7 +200,7 @@ def started(execution: Execution) -> Started:
     """The answer to "run now"."""
     return Started(
         execution_id=execution.id,
-        status=_STATUS[execution.state].value,
+        status=status_word(execution.state),
         message="Task execution was queued",
         started_at=format_moment(execution.queued_at),
     )

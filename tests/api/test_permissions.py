@@ -23,6 +23,9 @@ async def settled(world: World, path: str) -> str:
         return path
     task = await world.task(name=f"for {len(world.woken)}")
     execution = (await world.ask("POST", f"/scheduler/tasks/{task['id']}/execute")).json()["execution_id"]
+    if path.endswith("/stream"):
+        # What has ended is told to its end at once.
+        await world.ask("POST", f"/scheduler/executions/{execution}/cancel")
     made = {
         "policy_id": ("policies", {"subject": f"user:{task['id']}", "permission": "scheduler.read"}),
         "membership_id": ("memberships", {"subject": f"user:{task['id']}", "member_of": "group:monitoring"}),
