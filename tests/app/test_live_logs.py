@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from peregrine.cli.client import Document
 from tests.app.process import SOON, Running, command, environment, serving
 
 CANARY = "canary-2f6e91"
@@ -26,6 +27,8 @@ def test_what_a_child_process_prints_is_read_while_it_runs(tmp_path: Path) -> No
     with serving(tmp_path, **SETTINGS) as running:
         id = begun(running, go)
         told = []
+        page: Document = {}
+        shown: Document = {}
         for name, place, document in running.client.events("executions", id, "logs", "stream"):
             told.append((name, document))
             assert name != "line" or place == f"1-{document['n']}"
