@@ -43,6 +43,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._take_deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
+        self._trailer_bytes = 0
         self._refused = False
 
     # ── the connection ──
@@ -85,12 +86,24 @@ class PatientProtocol(HttpToolsProtocol):
         if self._deadline is None:
             self._await_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of the header; or, behind the body's last chunk, a trailer, which must not become one."""
+        if self._in_head:
+            super().on_header(name, value)
+            return
+        self._trailer_bytes += len(name) + len(value)
+        if self._trailer_bytes > HEADER_BYTES_MAX:
+            self._refuse(431)
+
     def on_headers_complete(self) -> None:
         """The header is whole: now the body has its time."""
         if self._refused or self._head_size() > HEADER_BYTES_MAX:
             self._refuse(431)
             return
-        self._in_head, self._head_bytes = False, 0
+        if (status := self._unclear()) is not None:
+            self._refuse(status)
+            return
+        self._in_head, self._head_bytes, self._trailer_bytes = False, 0, 0
         self._arm(self.body_seconds)
         super().on_headers_complete()
 
@@ -130,6 +143,14 @@ class PatientProtocol(HttpToolsProtocol):
             self._disarm_take()
 
     # ── deadlines ──
+
+    def _unclear(self) -> int | None:
+        """The status that refuses a header which a proxy before us may read otherwise (RFC 9112, 3.2 and 6.1)."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            return 400
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        return 501 if codings not in ([], [b"chunked"]) else None
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

@@ -15,6 +15,7 @@ from peregrine.app.patience import PatientProtocol, patient
 
 SOON = 5.0
 LARGE = 8 * 1024 * 1024
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class HastyProtocol(PatientProtocol):
@@ -31,13 +32,15 @@ class HastyProtocol(PatientProtocol):
 
 
 async def application(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
-    """Reads the body unless told not to, and answers its size, or a large body."""
+    """Reads the body unless told not to, and answers its size, or how many headers it sees, or a large body."""
     size, more = 0, scope["path"] != "/early"
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message["body"]), message["more_body"]
+    if scope["path"] == "/headers":
+        size = len(scope["headers"])
     body = b"x" * LARGE if scope["path"] == "/large" else str(size).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
@@ -115,6 +118,12 @@ async def test_a_patient_client_is_served_twice_on_one_connection() -> None:
         pytest.param(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc", b"408", id="half a body"),
         pytest.param(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 40_000, b"431", id="a header without end"),
         pytest.param(b"GET / HTTP/1.1\r\nx: " + b"a" * 40_000 + b"\r\n\r\n", b"431", id="a header too large"),
+        pytest.param(CHUNKED + b"0\r\nx: " + b"y" * 40_000 + b"\r\n", b"431", id="trailers without end"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"400", id="no host"),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", b"400", id="two hosts"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"501", id="two codings"
+        ),
         pytest.param(b"nonsense\r\n\r\n", b"400", id="no HTTP"),
     ],
 )
@@ -126,6 +135,16 @@ async def test_a_slow_or_strange_client_is_told_and_closed(sent: bytes, status: 
         answer = await all_of(reader)
 
         assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_a_trailer_is_no_header() -> None:
+    async with served() as connect:
+        reader, writer = await connect()
+
+        writer.write(CHUNKED.replace(b"/", b"/headers", 1) + b"0\r\nauthorization: Bearer x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+
+        assert await reader.readexactly(1) == b"2"
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["silent", "only an empty line"])
