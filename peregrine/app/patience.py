@@ -43,7 +43,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._take_deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
-        self._trailer_bytes = 0
+        self._void_bytes = 0
         self._refused = False
 
     # ── the connection ──
@@ -63,16 +63,22 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; count what belongs to a header that has not ended."""
+        """Feed the parser; count what belongs to a header that has not ended, and what is sent for a body but is none.
+
+        The parser itself keeps a trailer until it ends, however long it gets.
+        """
         if self._refused:
             return
         if self._in_head:
             self._head_bytes += len(data)
             if self._deadline is None:
                 self._await_head()
+        else:
+            self._void_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
-            self._refuse(431)
+        if (self._head_bytes if self._in_head else self._void_bytes) > HEADER_BYTES_MAX:
+            if not self.transport.is_closing():
+                self._refuse(431)
 
     def _unsupported_upgrade_warning(self) -> None:
         """An upgrade that we do not know is answered as the plain request it also is."""
@@ -90,10 +96,6 @@ class PatientProtocol(HttpToolsProtocol):
         """A line of the header; or, behind the body's last chunk, a trailer, which must not become one."""
         if self._in_head:
             super().on_header(name, value)
-            return
-        self._trailer_bytes += len(name) + len(value)
-        if self._trailer_bytes > HEADER_BYTES_MAX:
-            self._refuse(431)
 
     def on_headers_complete(self) -> None:
         """The header is whole: now the body has its time."""
@@ -103,12 +105,13 @@ class PatientProtocol(HttpToolsProtocol):
         if (status := self._unclear()) is not None:
             self._refuse(status)
             return
-        self._in_head, self._head_bytes, self._trailer_bytes = False, 0, 0
+        self._in_head, self._head_bytes, self._void_bytes = False, 0, 0
         self._arm(self.body_seconds)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._void_bytes = 0
         if not self._refused:
             super().on_body(body)
 
