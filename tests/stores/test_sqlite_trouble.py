@@ -7,7 +7,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,49 @@ async def test_the_store_goes_on_when_others_free_the_disk(disk: Path) -> None:
     await store.enqueue(a_new_execution("after"), queue_limit=QUEUE_LIMIT)
     assert (await store.facts())["ballast"] == "laid"
     await store.close()
+
+
+async def test_a_disk_that_never_had_a_ballast_is_not_refused_for_ever(disk: Path) -> None:
+    hog = disk / "hog"
+    store = SqliteStore(disk / "store.db", ballast_bytes=8 * 1024 * 1024)
+    await store.open()
+    await store.create_tasks([a_task()])
+    fill_up(hog)
+    _, refusal = await filled(store)
+    assert isinstance(refusal, StorageFull)
+
+    hog.unlink()
+
+    await store.enqueue(a_new_execution("after"), queue_limit=QUEUE_LIMIT)
+    await store.close()
+
+
+async def test_a_store_on_a_full_disk_opens_and_can_be_read(disk: Path) -> None:
+    path, hog = disk / "store.db", disk / "hog"
+    store = SqliteStore(path, ballast_bytes=1024 * 1024)
+    await store.open()
+    await store.create_tasks([a_task()])
+    await store.close()
+    fill_up(hog)
+    again = SqliteStore(path, ballast_bytes=1024 * 1024)
+
+    await again.open()
+
+    assert await again.get_task(a_task().id) is not None
+    with pytest.raises(StorageFull):
+        await again.enqueue(a_new_execution(), queue_limit=QUEUE_LIMIT)
+    hog.unlink()
+    await again.enqueue(a_new_execution(), queue_limit=QUEUE_LIMIT)
+    await again.close()
+
+
+def fill_up(hog: Path) -> None:
+    """Take what is left of a disk, to the last byte."""
+    with hog.open("wb", buffering=0) as file, suppress(OSError):
+        for size in (2**16, 1):
+            with suppress(OSError):
+                while file.write(b"x" * size):
+                    pass
 
 
 async def test_a_disk_too_small_for_a_ballast_is_used_without(disk: Path) -> None:

@@ -101,10 +101,10 @@ def translate(error: apsw.Error, *, at_commit: bool = False) -> Exception:
     """*error* as callers know it: safe to show, no path. What is a bug of ours stays what it is."""
     if isinstance(error, apsw.FullError):
         return StorageFull("the disk of the store is full; nothing was written")
-    if at_commit and isinstance(error, apsw.IOError):
-        return Unsure("the store failed while it made a write durable; it may or may not be kept")
     if isinstance(error, _BUSY):
         return Unavailable("another process holds the store for too long")
+    if at_commit:
+        return Unsure("the store failed while it made a write durable; it may or may not be kept")
     if isinstance(error, _DAMAGED):
         return Unavailable("the store is damaged; stop the service and restore a backup")
     if isinstance(error, _GONE):
@@ -435,8 +435,6 @@ class Writer(Lane):
             self._around.full()
         if isinstance(cause, _DAMAGED):
             self._damaged()
-        if isinstance(cause, _BUSY):
-            return
         try:
             if self._db is not None and self._db.in_transaction:
                 self._db.execute("ROLLBACK")

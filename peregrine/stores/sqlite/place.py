@@ -25,10 +25,10 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 _MAGIC: Final = b"SQLite format 3\0"
 ABANDONED_AFTER_SECONDS: Final = 3600
-_ROOM_FACTOR: Final = 4
+_ROOM_TO_LAY: Final = 4
 """A ballast is laid down only where this many times its size is free: it must not be what fills the disk."""
-_SHARE_TO_GO_ON: Final = 8
-"""After a full disk the store grows again once this share of the disk is free, or the size of the ballast."""
+_ROOM_TO_GROW: Final = 2
+"""After a full disk the store grows again when this many times the ballast is free: more than it gave back itself."""
 
 
 def make_folder(folder: Path) -> None:
@@ -183,6 +183,7 @@ class Ballast:
         self._path = path
         self.note = ""
         """Why there is none, if there is none."""
+        self._was_laid = False
         self._released = False
 
     @property
@@ -193,45 +194,52 @@ class Ballast:
         """Make sure it is there, if it is wanted and there is ample room; whether the store may grow."""
         if self.size == 0:
             self.note = "switched off"
-            self._released = False
             return True
         try:
-            if self._path.exists() and self._path.stat().st_blocks * 512 >= self.size:
-                self.note, self._released = "", False
-                return True
-            free, whole = self._room()
-            if free < self.size * _ROOM_FACTOR:
-                self.note = "too little room on the disk"
-                # Room enough to go on, if not for a ballast: a small disk must not stay refused for ever.
-                self._released = self._released and free < min(self.size, whole // _SHARE_TO_GO_ON)
-                return not self._released
-            self._write()
+            if not self._is_there():
+                free = self._free()
+                if free < self.size * _ROOM_TO_LAY:
+                    self.note = "too little room on the disk"
+                    self._released = self._released and free < self.size * _ROOM_TO_GROW
+                    return not self._released
+                self._write()
         except OSError as error:
             self.note = f"could not be written ({error.strerror})"
             return not self._released
-        self.note, self._released = "", False
+        self.note, self._was_laid, self._released = "", True, False
         return True
 
-    def release(self) -> None:
-        """Give its room back."""
-        if self.size == 0:
-            return
+    def release(self) -> bool:
+        """Give its room back; whether there was any to give.
+
+        Where it never was, nothing is kept for anybody, so nothing is refused either: a small disk must not stay
+        refused for ever. Where another process has given it back already, this one refuses too.
+        """
+        there = self._was_laid or self._is_there()
+        if not there:
+            return False
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
             self.note = f"could not be removed ({error.strerror})"
-            return
+            return False
         self._released = True
         self.note = "given back: the disk is full"
+        return True
 
     def allow_growth(self) -> None:
         """Let the store grow without it: room was freed inside the file."""
         self._released = False
 
-    def _room(self) -> tuple[int, int]:
-        """Bytes that are free, and bytes in all, on the disk."""
+    def _is_there(self) -> bool:
+        try:
+            return self.size > 0 and self._path.stat().st_blocks * 512 >= self.size
+        except OSError:
+            return False
+
+    def _free(self) -> int:
         found = os.statvfs(self._path.parent)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        return found.f_bavail * found.f_frsize
 
     def _write(self) -> None:
         handle = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)

@@ -112,12 +112,13 @@ class SqliteStore:
         place.refuse_network(self._path)
         steps = migrate.migrations()
         try:
-            if not self._path.exists():
-                migrate.create(self._path, steps)
-            place.refuse_foreign(self._path)
-            place.make_private(self._path)
-            self._check()
-            migrate.migrate(self._path, steps)
+            try:
+                self._prepare_file(steps)
+            except (apsw.FullError, apsw.IOError):
+                # A store whose disk is full opens too: only so can retention make room.
+                if not self._ballast.release():
+                    raise
+                self._prepare_file(steps)
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise UnsafeStore(f"{self._path}: is damaged ({error}); restore a backup") from error
         except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, apsw.FullError, OSError) as error:
@@ -129,6 +130,14 @@ class SqliteStore:
         place.sweep_drafts(self._path)
         self._around.remember_file()
         self._ballast.lay()
+
+    def _prepare_file(self, steps: list[str]) -> None:
+        if not self._path.exists():
+            migrate.create(self._path, steps)
+        place.refuse_foreign(self._path)
+        place.make_private(self._path)
+        self._check()
+        migrate.migrate(self._path, steps)
 
     def _check(self) -> None:
         db = open_connection(self._path, reads_only=True)
