@@ -1,4 +1,5 @@
-"""Owns which settings of a task are secret, how they are hidden, and how a hidden one keeps what is stored.
+"""Owns which settings of a task are secret, where they stand, how they are hidden, and how a hidden one keeps what is
+stored.
 
 A secret is found by its name, in any spelling: ``Authorization``, ``api_key``, ``clientSecret``, ``X-Auth-Token``.
 Hidden, it reads ``***``; ``***`` sent back means "keep what you have". Must not know who reads or stores.
@@ -8,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeAlias
 from urllib.parse import unquote_plus
 
 from peregrine.domain.errors import Fault
-from peregrine.domain.payload import JsonObject, JsonValue
+from peregrine.domain.payload import HttpPayload, JsonObject, JsonValue, Payload
 
 HIDDEN: Final = "***"
+Change: TypeAlias = Callable[[JsonValue, str], JsonValue]
+"""A secret and its place (a JSON pointer below the config; in an address ``<pointer>?<key>``) in, what replaces it out.
+In an address both are texts."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LAST_WORDS: Final = frozenset({
@@ -37,7 +42,22 @@ def is_secret_name(name: str) -> bool:
 
 def hidden(config: JsonObject) -> JsonObject:
     """*config* with every secret replaced by ``***``, at any depth, in the query of an address too."""
-    return {name: _hidden_member(name, value) for name, value in config.items()}
+    return with_secrets(config, lambda value, place: HIDDEN)
+
+
+def with_secrets(config: JsonObject, change: Change, *, at: str = "") -> JsonObject:
+    """*config* with every secret that has a value passed through *change*. Places begin with *at*."""
+    return {name: _changed(name, value, f"{at}/{_escaped(name)}", change) for name, value in config.items()}
+
+
+def payload_with_secrets(payload: Payload, change: Change) -> Payload:
+    """*payload* with every secret passed through *change*; the places are those in its config."""
+    if not isinstance(payload, HttpPayload):
+        return replace(payload, parameters=with_secrets(payload.parameters, change, at="/parameters"))
+    shown = with_secrets({"url": payload.url, "headers": dict(payload.headers)}, change)
+    headers = shown["headers"]
+    assert isinstance(headers, dict)
+    return replace(payload, url=str(shown["url"]), headers=tuple((name, str(value)) for name, value in headers.items()))
 
 
 def restored(config: JsonObject, stored: JsonObject, *, at: str = "/config") -> tuple[JsonObject, list[Fault]]:
@@ -48,17 +68,19 @@ def restored(config: JsonObject, stored: JsonObject, *, at: str = "/config") -> 
     return whole, faults
 
 
-def _hidden_member(name: str, value: JsonValue) -> JsonValue:
+def _changed(name: str, value: JsonValue, at: str, change: Change) -> JsonValue:
     if value is None or value == "":
         return value
     if is_secret_name(name):
-        return HIDDEN
+        return change(value, at)
     if isinstance(value, dict):
-        return hidden(value)
+        return with_secrets(value, change, at=at)
     if isinstance(value, list):
-        return [_hidden_member("", item) for item in value]
+        return [_changed("", item, f"{at}/{index}", change) for index, item in enumerate(value)]
     if name == "url" and isinstance(value, str):
-        return _with_query(value, lambda key, text: HIDDEN if text and is_secret_name(key) else text)
+        return _with_query(
+            value, lambda key, text: str(change(text, f"{at}?{key}")) if text and is_secret_name(key) else text
+        )
     return value
 
 

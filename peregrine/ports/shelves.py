@@ -15,6 +15,7 @@ MEMBERSHIPS: Final = "memberships"
 API_KEYS: Final = "api_keys"
 ANSWERS: Final = "answers"
 AUDIT: Final = "audit"
+VAULT: Final = "vault"
 
 
 def policy_record(id: str, policy: Policy, *, by: str, at: Moment) -> Record:

@@ -38,6 +38,7 @@ CRIMES = {
     "home-settings": [("app/build.py", "pydantic_settings")],
     "home-pydantic": [("domain/low.py", "pydantic")],
     "home-proof": [("api/route.py", "joserfc.jwt")],
+    "home-ciphers": [("auth/proof.py", "cryptography.fernet")],
     "home-schemas": [("wire/shape.py", "jsonschema_rs")],
     "home-observers": [("engine/step.py", "structlog")],
     "home-terminal": [("app/build.py", "click")],
