@@ -1,12 +1,16 @@
-"""Owns which executor runs which kind: the one `if` on kinds; must not know how any of them works."""
+"""Owns which executor runs which kind: the one `if` on kinds; must not know how any of them works.
+
+Here secrets are opened, at the last moment before they are used: behind this everything is in plain words.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from peregrine.domain.errors import Fault
-from peregrine.domain.execution import Outcome
+from peregrine.domain.execution import Claim, Outcome
 from peregrine.domain.payload import (
     CustomPayload,
     FunctionPayload,
@@ -17,6 +21,7 @@ from peregrine.domain.payload import (
     SystemPayload,
 )
 from peregrine.ports.executor import Executor, RunContext
+from peregrine.ports.vault import CannotOpen, Vault, opened_parameters, opened_payload
 
 
 class Executors:
@@ -29,11 +34,13 @@ class Executors:
         function: Executor | None = None,
         system: Executor | None = None,
         custom: Executor | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._http = http
         self._function = function
         self._system = system
         self._custom = custom
+        self._vault = vault
 
     def check(self, payload: Payload, parameters: JsonObject | None = None) -> Sequence[Fault]:
         kind, executor = self._found(payload)
@@ -45,7 +52,20 @@ class Executors:
         kind, executor = self._found(payload)
         if executor is None:
             return Outcome.failed(_unavailable(kind), retryable=False)
-        return await executor.run(payload, context)
+        try:
+            opened = opened_payload(self._vault, context.claim.task.id, payload)
+            hearing = self._hearing(context)
+        except CannotOpen as error:
+            return Outcome.failed(f"a secret of this task: {error}", retryable=False)
+        return await executor.run(opened, hearing)
+
+    def _hearing(self, context: RunContext) -> RunContext:
+        """*context*, with what this run was given in plain words. Raises CannotOpen."""
+        claim = context.claim
+        if not claim.parameters:
+            return context
+        parameters = opened_parameters(self._vault, claim.task.id, claim.parameters)
+        return _Opened(context, replace(claim, parameters=parameters))
 
     def _found(self, payload: Payload) -> tuple[Kind, Executor | None]:
         match payload:
@@ -59,6 +79,28 @@ class Executors:
                 return Kind.CUSTOM, self._custom
             case _:
                 assert_never(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A context whose claim is in plain words."""
+
+    inner: RunContext
+    claim: Claim
+
+    @property
+    def deadline(self) -> int:
+        return self.inner.deadline
+
+    @property
+    def worker_id(self) -> str:
+        return self.inner.worker_id
+
+    def log(self, line: str) -> None:
+        self.inner.log(line)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        self.inner.progress(fraction, text)
 
 
 def _unavailable(kind: Kind) -> str:

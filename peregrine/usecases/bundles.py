@@ -16,6 +16,7 @@ from peregrine.domain.query import PAGE_SIZE_MAX, PageRequest, TaskFilter, TaskS
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
+from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases import tasks as one
 from peregrine.usecases.access import refuse_system, require
 from peregrine.usecases.audit import digest, note
@@ -190,7 +191,7 @@ def _place(
     """Put *item* where it belongs. Raises Invalid for its faults, also where it would be skipped."""
     if view is not None and overwrite:
         making = means.making(by, id=view.task.id, at=means.clock.now(), source="import")
-        item.edit(view.task, making)
+        item.edit(opened_task(means.vault, view.task), making)
         decided.changed.append((item, view))
         return
     id = TaskId(means.entropy.new_id())
@@ -198,7 +199,7 @@ def _place(
     making = means.making(by, id=id, at=means.clock.now(), source="import")
     if view is not None:
         # What stays as it is may keep its secrets hidden: read as a change, it must still be well formed.
-        item.edit(view.task, making)
+        item.edit(opened_task(means.vault, view.task), making)
         decided.skipped.append(item.name)
         return
-    decided.new.append(item.make(making))
+    decided.new.append(sealed_task(means.vault, item.make(making)))

@@ -16,6 +16,7 @@ from peregrine.domain.task import Task
 from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
 from peregrine.ports.store import CancelVerdict
+from peregrine.ports.vault import opened_task, sealed_parameters
 from peregrine.usecases.access import require
 from peregrine.usecases.logs import with_progress
 from peregrine.usecases.means import Means
@@ -111,7 +112,7 @@ def _check_parameters(means: Means, task: Task, order: Order) -> None:
     """Raises Invalid if what runs the task would refuse *order*'s parameters; pointers into the order."""
     if order.parameters is None:
         return
-    faults = means.check(task.payload, order.parameters)
+    faults = means.check(opened_task(means.vault, task).payload, order.parameters)
     if faults:
         raise Invalid(Fault(fault.pointer.replace(_PARAMETERS, "/parameters", 1), fault.message) for fault in faults)
 
@@ -127,6 +128,6 @@ def _new_execution(means: Means, by: Asker, task: Task, order: Order) -> NewExec
         priority=task.priority if order.priority is None else order.priority,
         queued_at=now,
         available_at=now,
-        parameters=order.parameters,
+        parameters=sealed_parameters(means.vault, task.id, order.parameters),
         requested_by=by.id,
     )

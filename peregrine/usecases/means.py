@@ -16,6 +16,7 @@ from peregrine.ports.identity import Asker, Grants, KeyMint
 from peregrine.ports.journal import RunJournal
 from peregrine.ports.records import RecordStore
 from peregrine.ports.store import Store
+from peregrine.ports.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Means:
     """None: nothing runs in this process."""
     catalogue: Catalogue | None = None
     """None: nothing is registered in this process."""
+    vault: Vault | None = None
+    """None: secrets are stored as they were written; never so where the store outlives the process."""
     queue_size: int = 1000
     limits: Limits = field(default_factory=Limits)
 

@@ -16,6 +16,7 @@ from peregrine.domain.task import Task, TaskView
 from peregrine.ports.clock import Clock
 from peregrine.ports.module import SystemTask
 from peregrine.ports.store import Store
+from peregrine.ports.vault import Vault, opened_task, sealed_task
 
 SYSTEM: Final = "system"
 TRIES: Final = 5
@@ -31,8 +32,10 @@ class Synchronised:
     retired: Sequence[str]
 
 
-async def synchronise(store: Store, clock: Clock, declared: Sequence[SystemTask]) -> Synchronised:
-    """Make the stored system tasks equal to *declared*.
+async def synchronise(
+    store: Store, clock: Clock, declared: Sequence[SystemTask], vault: Vault | None = None
+) -> Synchronised:
+    """Make the stored system tasks equal to *declared*, their secrets sealed.
 
     A pause is the operator's and stays. What is not declared any more is deleted, its history kept.
 
@@ -41,7 +44,7 @@ async def synchronise(store: Store, clock: Clock, declared: Sequence[SystemTask]
     created: list[str] = []
     updated: list[str] = []
     for declaration in declared:
-        match await _settle(store, clock, declaration):
+        match await _settle(store, clock, declaration, vault):
             case "created":
                 created.append(declaration.id)
             case "updated":
@@ -50,24 +53,24 @@ async def synchronise(store: Store, clock: Clock, declared: Sequence[SystemTask]
     return Synchronised(created, updated, retired)
 
 
-async def _settle(store: Store, clock: Clock, declaration: SystemTask) -> str:
+async def _settle(store: Store, clock: Clock, declaration: SystemTask, vault: Vault | None) -> str:
     for _ in range(TRIES):
         now = clock.now()
         view = await store.get_task(declaration.id)
         try:
             if view is None:
-                await store.create_tasks([_definition(declaration, now)])
+                await store.create_tasks([sealed_task(vault, _definition(declaration, now))])
                 return "created"
-            return await _update(store, view, declaration, now)
+            return await _update(store, view, _definition(declaration, now), vault, now)
         except (Conflict, NotFound):
             continue
     raise Stale(f"{declaration.id} is being changed by somebody else all the time")
 
 
-async def _update(store: Store, view: TaskView, declaration: SystemTask, now: Moment) -> str:
-    stored = view.task
+async def _update(store: Store, view: TaskView, declared: Task, vault: Vault | None, now: Moment) -> str:
+    stored = opened_task(vault, view.task)
     wanted = replace(
-        _definition(declaration, now),
+        declared,
         pause=stored.pause,
         anchor=stored.anchor,
         created_at=stored.created_at,
@@ -80,7 +83,8 @@ async def _update(store: Store, view: TaskView, declaration: SystemTask, now: Mo
         return "kept"
     due = DueTask(stored, view.cursor, view.running + view.queued)
     undecided = plan(due, now, room=1_000_000) if stored.enabled else None
-    await store.put_task(wanted.changed(stored, at=now, by=SYSTEM), expected_revision=stored.revision, plan=undecided)
+    changed = sealed_task(vault, wanted, over=view.task).changed(stored, at=now, by=SYSTEM)
+    await store.put_task(changed, expected_revision=stored.revision, plan=undecided)
     return "updated"
 
 

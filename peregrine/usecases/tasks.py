@@ -23,6 +23,7 @@ from peregrine.domain.task import Pause, Task, TaskView
 from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
 from peregrine.ports.store import CancelVerdict
+from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases.access import refuse_system, require
 from peregrine.usecases.audit import digest, note
 from peregrine.usecases.means import Means
@@ -96,7 +97,8 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
     Raises:  Invalid; Conflict ``name_taken``.
     """
     await require(means.grants, by, Permission.TASKS_WRITE)
-    task = make(means.making(by, id=id or TaskId(means.entropy.new_id()), at=means.clock.now()))
+    made = make(means.making(by, id=id or TaskId(means.entropy.new_id()), at=means.clock.now()))
+    task = sealed_task(means.vault, made)
     try:
         await means.store.create_tasks([task])
     except Unsure:
@@ -198,10 +200,11 @@ async def _change(
         unless.check(view.task)
         # Never before the last change, or its occurrences would be decided twice after a clock went back.
         now = max(means.clock.now(), view.task.updated_at)
-        wanted = edit(view.task, means.making(by, id=task_id, at=now))
-        if _is_same(wanted, view.task):
+        stored = opened_task(means.vault, view.task)
+        wanted = edit(stored, means.making(by, id=task_id, at=now))
+        if _is_same(wanted, stored):
             return view
-        changed = wanted.changed(view.task, at=now, by=by.id)
+        changed = sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id)
         try:
             await means.store.put_task(
                 changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)
