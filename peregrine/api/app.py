@@ -22,6 +22,7 @@ from peregrine.api.openapi import described, documenting
 from peregrine.api.operation import Demand, Needs, Operation
 from peregrine.api.patience import Buckets, Rate
 from peregrine.api.problems import answer_bug, answer_framework, answer_refusal
+from peregrine.api.proxies import Proxies
 from peregrine.api.remembering import once
 from peregrine.api.routes import bundles, catalogue, executions, rights, tasks
 from peregrine.api.routes.logs import log_routes
@@ -59,6 +60,8 @@ class ApiDeps:
     mounts: Mapping[str, ASGIApp] = field(default_factory=dict)
     rate: Rate | None = None
     """How often one caller may ask; None: as often as they like."""
+    proxies: Sequence[str] = ()
+    """Addresses and networks whose ``X-Forwarded-For`` is believed."""
 
 
 def create_app(deps: ApiDeps) -> ASGIApp:
@@ -90,6 +93,7 @@ def build(deps: ApiDeps) -> tuple[FastAPI, Sequence[Operation]]:
         failures=Buckets(FAILURES, deps.means.clock.monotonic),
         refusals=Buckets(REFUSALS, deps.means.clock.monotonic),
         requests=None if deps.rate is None else Buckets(deps.rate, deps.means.clock.monotonic),
+        proxies=Proxies(deps.proxies),
     )
     operations = operations_of(deps)
     mount(app, desk, operations)

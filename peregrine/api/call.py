@@ -19,6 +19,7 @@ from starlette.responses import Response
 from peregrine.api.body import STATE, RequestBody
 from peregrine.api.identity import principal_of
 from peregrine.api.patience import Buckets
+from peregrine.api.proxies import Proxies
 from peregrine.domain.errors import Invalid, NotFound, PeregrineError, Unauthenticated
 from peregrine.domain.ids import ExecutionId, TaskId, is_id
 from peregrine.domain.payload import JsonValue
@@ -51,6 +52,7 @@ class Desk:
     failures: Buckets
     refusals: Buckets
     requests: Buckets | None = None
+    proxies: Proxies = field(default_factory=Proxies)
     kept: Fragments = field(default_factory=Fragments)
 
 
@@ -145,7 +147,8 @@ NOBODY_ASKS: Final = Asker(principal=identity.NOBODY)
 
 async def asker_of(request: Request, desk: Desk) -> Asker:
     """Who asks, and from where."""
-    address = request.client.host if request.client else ""
+    peer = request.client.host if request.client else ""
+    address = desk.proxies.client_of(peer, request.headers.getlist("x-forwarded-for"))
     try:
         principal = await principal_of(request, desk.identity, desk.origins)
     except Unauthenticated:
