@@ -52,6 +52,9 @@ class WorldLoop(VirtualLoop):
         self, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.Handle:
         context = context if context is not None else contextvars.copy_context()
+        if self.is_closed():
+            # What dead nodes left behind is finalized after the end; what it still wants goes nowhere.
+            return asyncio.Handle(callback, args, self, context)
         place = context.get(here)
         if place is None:
             return super().call_soon(callback, *args, context=context)

@@ -165,6 +165,21 @@ class ShortObservation(Mutant):
         engine._reaper._settings = replace(settings, lease=settings.lease // 4)
 
 
+class TodaysTimeout(Mutant):
+    name = "a run is held to the timeout of today's definition"
+    profiles = ("calm", "slow", "partitions")
+    expected = ("I9",)
+
+    def engine(self, engine: Engine, node: Node) -> None:
+        honest, lease = engine._reaper._is_lost, engine.settings.lease
+
+        def is_lost(row: Running, watch: Any, now: int) -> bool:
+            overdue = row.task is not None and now - watch.epoch_since >= row.task.policy.timeout + 2 * lease
+            return overdue or honest(row, watch, now)
+
+        engine._reaper._is_lost = is_lost  # type: ignore[method-assign]
+
+
 class RunsWhatIsUnsure(Mutant):
     name = "run after an unsure claim"
     profiles = ("unsure",)
@@ -268,6 +283,17 @@ class TableByExecution(Mutant):
     def engine(self, engine: Engine, node: Node) -> None:
         engine._pool._runs = _ByExecution()
 
+    def calls(self, world: World, node: Node, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._settle(world, node, args) if verb == "settle" else None
+
+    async def _settle(self, world: World, node: Node, args: tuple[Any, ...]) -> Any:
+        """The bug shows only while an answer is lost for so long that the next attempt begins; here that is often."""
+        verdicts = await world.call(node, "settle", args, {})
+        if not world.peace and world.random.random() < 0.6:
+            await asyncio.sleep(world.random.uniform(1, 6))
+            raise Unsure("no answer")
+        return verdicts
+
 
 class _ByExecution(dict[RunKey, Run]):
     """A table that forgets the epoch."""
@@ -291,6 +317,7 @@ MUTANTS: tuple[Callable[[], Mutant], ...] = (
     NoSelfFence,
     WallClockLeases,
     ShortObservation,
+    TodaysTimeout,
     RunsWhatIsUnsure,
     HeartbeatStopsAtSigterm,
     RecoveryKeepsEpoch,

@@ -58,6 +58,7 @@ class Profile:
     unsure: float = 0.0
     late: float = 0.0
     slow: float = 0.0
+    mute: float = 0.0
     freeze: float = 0.0
     chaos_every: float = 1e9
     steps: bool = False
@@ -70,14 +71,15 @@ PROFILES: dict[str, Profile] = {
     "crashes": Profile(crash=0.006, chaos_every=6),
     "unsure": Profile(fail=0.01, unsure=0.03, late=0.01),
     "slow": Profile(slow=0.03, late=0.01),
+    "mute": Profile(mute=0.01, slow=0.01, chaos_every=6, blows=("kill", "sigterm", "none")),
     "freezes": Profile(freeze=0.006, chaos_every=5),
     "steps": Profile(steps=True, chaos_every=4, crash=0.002),
     "mixed": Profile(
         crash=0.003, fail=0.005, unsure=0.01, late=0.004, slow=0.01, freeze=0.002, chaos_every=5, steps=True
     ),
     "partitions": Profile(fail=0.005, chaos_every=5, blows=("partition", "partition", "outage", "none")),
-    "long freezes": Profile(freeze=0.004, chaos_every=4, blows=("freeze", "none")),
-    "lonely answers": Profile(unsure=0.06, slow=0.06, late=0.02, nodes=1),
+    "long freezes": Profile(freeze=0.015, chaos_every=4, blows=("freeze", "none")),
+    "lonely answers": Profile(unsure=0.06, slow=0.06, late=0.02, mute=0.01, nodes=1),
     "lonely": Profile(crash=0.004, fail=0.01, unsure=0.01, freeze=0.002, chaos_every=6, steps=True, nodes=1),
 }
 
@@ -240,7 +242,7 @@ class NodeExecutor:
         world = self._node.world
         effect = world.witness.effect_begins(self._node.id, context.claim)
         dice = world.random.random()
-        seconds = world.random.choice([0.0, 0.01, 0.3, 0.8, 2.5, 7.0, 15.0])
+        seconds = world.random.choice([0.0, 0.01, 0.3, 0.8, 2.5, 7.0, 15.0, 25.0])
         effect.stubborn = dice > 0.97
         try:
             await asyncio.sleep(seconds)
@@ -300,7 +302,7 @@ class World:
         if any(w.until > loop.time() and w.node in (None, node) for w in self.wounds):
             raise Unavailable("partition")
         dice, p = self.random.random(), self.profile
-        if self.peace or dice > p.crash + p.fail + p.unsure + p.late + p.slow + p.freeze:
+        if self.peace or dice > p.crash + p.fail + p.unsure + p.late + p.slow + p.mute + p.freeze:
             return self.apply(verb, args, kwargs)
         read, after = verb in READS, self.random.random() < 0.5
         if (dice := dice - p.crash) < 0:
@@ -319,6 +321,10 @@ class World:
                 raise Unavailable("no answer")
             loop.call_later(self.random.uniform(0.01, 9), self._late, verb, args, kwargs, context=_OUTSIDE)
             raise Unsure("no answer yet")
+        if (dice := dice - p.mute) < 0:
+            if not read and after:
+                self.apply(verb, args, kwargs)
+            await loop.create_future()
         if (dice := dice - p.freeze) < 0:
             return await self._frozen(node, verb, args, kwargs, after=after)
         return await self._slowly(verb, args, kwargs)
