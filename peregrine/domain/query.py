@@ -189,7 +189,11 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[Item]):
-    """A part of a list. ``total`` counts all that match, up to ``COUNT_MAX``; ``next_cursor`` None: this is the end."""
+    """A part of a list. ``total`` counts all that match, up to ``COUNT_MAX``; ``next_cursor`` None: this is the end.
+
+    A list that must be read to be searched may stop early: then the page holds less than it could, or nothing, the
+    total is not exact, and the cursor goes on where it stopped.
+    """
 
     items: Sequence[Item]
     total: int

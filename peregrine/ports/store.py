@@ -246,7 +246,7 @@ class HistoryStore(Protocol):
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """One page by ``Execution.listed_at``, then id, both descending: waiting ones first, then the newest start.
 
-        A deep page by cursor costs what the first does.
+        A deep page by cursor costs what the first does; a search for a text in very many may stop early (see ``Page``).
 
         Raises:  Invalid for a cursor that this list did not give.
         """

@@ -12,13 +12,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from peregrine.domain.execution import Execution, State
+from peregrine.domain.execution import Cause, Execution, State
+from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import MINUTE, SECOND
 from peregrine.domain.occurrence import LedgerEntry
 from peregrine.domain.query import PAGE_SIZE_MAX, ExecutionFilter, ExecutionStatus, PageRequest
 from peregrine.domain.task import Task
 from peregrine.ports.store import Store
-from peregrine.stores.sqlite import migrate, rows
+from peregrine.stores.sqlite import history, migrate, rows
 from peregrine.stores.sqlite.connection import open_connection
 from peregrine.stores.sqlite.queries import SQL, load
 from peregrine.stores.sqlite.store import SqliteStore
@@ -122,13 +123,61 @@ async def test_the_ledger_is_whole_across_segments(long: tuple[SqliteStore, Task
     assert [line.scheduled_for for line in await every_line(store, task)] == expected
 
 
-async def test_a_page_by_number_is_the_same_page(long: tuple[SqliteStore, Task, Task]) -> None:
-    store, busy, _ = long
-    everything = await every_execution(store, task_id=busy.id)
+FILTERS = [
+    pytest.param({}, id="all"),
+    pytest.param({"task_id": "busy"}, id="one task"),
+    pytest.param({"status": ExecutionStatus.COMPLETED}, id="a state"),
+    pytest.param({"cause": Cause.SCHEDULE, "worker_id": WorkerId("worker-1")}, id="cause and worker"),
+]
 
-    shown = await store.list_executions(ExecutionFilter(task_id=busy.id), PageRequest(number=120, size=100))
 
-    assert [e.id for e in shown.items] == [e.id for e in everything[11_900:12_000]]
+@pytest.mark.parametrize("many", [1_000, history._LOOKS_MAX], ids=["by index", "by segments"])
+@pytest.mark.parametrize("sought", FILTERS)
+async def test_a_page_by_number_is_the_same_page(
+    long: tuple[SqliteStore, Task, Task], sought: dict[str, object], many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of these executions started at the same moment, so where a page begins is told by ids alone."""
+    monkeypatch.setattr(history, "_LOOKS_MAX", many)
+    store, *_ = long
+    everything = await every_execution(store, **sought)
+
+    for number in (3, 120, 163, 900):
+        request = PageRequest(number=number, size=100)
+        shown = await store.list_executions(ExecutionFilter(**sought), request)  # type: ignore[arg-type]
+
+        assert [e.id for e in shown.items] == [e.id for e in everything[request.offset :][:100]]
+
+
+@pytest.mark.parametrize("sought", FILTERS)
+async def test_a_search_for_a_text_stops_early_and_its_cursor_goes_on(
+    long: tuple[SqliteStore, Task, Task], sought: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_LOOKS_MAX", 1_000)
+    store, *_ = long
+    everything = [e.id for e in await every_execution(store, **sought) if e.output == "done"]
+    filter = ExecutionFilter(text="DON", **sought)  # type: ignore[arg-type]
+
+    first = page = await store.list_executions(filter, PageRequest(size=PAGE_SIZE_MAX))
+    found = [e.id for e in page.items]
+    while page.next_cursor is not None:
+        page = await store.list_executions(filter, PageRequest(size=PAGE_SIZE_MAX, cursor=page.next_cursor))
+        found += [e.id for e in page.items]
+
+    assert found == everything
+    assert 0 < first.total < len(everything)
+    assert not first.total_exact
+
+
+async def test_a_text_that_nobody_wrote_is_not_looked_for_in_all_of_history(
+    long: tuple[SqliteStore, Task, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_LOOKS_MAX", 1_000)
+    store, *_ = long
+
+    page = await store.list_executions(ExecutionFilter(text="nowhere"), PageRequest())
+
+    assert (list(page.items), page.total, page.total_exact) == ([], 0, False)
+    assert page.next_cursor is not None
 
 
 async def test_a_purge_leaves_no_empty_segment(folder: Path) -> None:

@@ -27,6 +27,14 @@ from peregrine.stores.sqlite.queries import SQL
 
 _END_OF_TEXT: Final = "~"
 """Sorts behind every mark of the ledger."""
+_START_OF_TEXT: Final = ""
+"""Sorts before every id."""
+_FAR: Final = 200
+"""An offset from which the indexes are asked where it leads."""
+_LOOKS_MAX: Final = 20_000
+"""So many outputs one search for a text reads; its cursor leads to the next so many."""
+_MANY: Final = 64
+"""A task has many executions when at least one in so many is its own: then walking all of them in order is quicker."""
 
 
 def get_execution(db: apsw.Connection, execution_id: ExecutionId) -> Execution | None:
@@ -49,6 +57,11 @@ class _Sought:
     index: str = "executions_listed"
     values: Values = field(default_factory=dict)
     of_task: bool = False
+    """Whether the segments of one task are walked, and not an index."""
+    looks: bool = False
+    """Whether rows of another table must be read to know what matches."""
+    until: Moment | None = None
+    """The oldest moment that such a search gets to; None: it gets to the end."""
 
     def both(self, name: str) -> None:
         self.only_waiting(name)
@@ -67,7 +80,11 @@ def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequ
     after = read_cursor("executions", page.cursor, int, str) if page.cursor else None
     sought = _sought(db, filter)
     waiting = _count_waiting(db, sought)
+    sought.until = _end_of_looks(db, sought, None)
     total = waiting + _count_started(db, filter, sought, waiting)
+    exact = total <= COUNT_MAX and sought.until is None
+    if after is not None:
+        sought.until = _end_of_looks(db, sought, after)
     places: list[Place] = []
     if sought.waiting is not None and (after is None or after[0] == rows.NEVER):
         places += _page_of_waiting(db, sought, page, after)
@@ -76,11 +93,14 @@ def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequ
         places += _page_of_started(db, sought, page.size + 1 - len(places), skip, after)
     shown = places[: page.size]
     executions = steps.executions_of(db, [seq for _, _, seq in shown])
+    last: tuple[int, str] | None = None if sought.until is None else (sought.until, _START_OF_TEXT)
+    if len(places) > len(shown) > 0:
+        last = shown[-1][:2]
     return Page(
         items=[executions[seq] for _, _, seq in shown],
         total=min(total, COUNT_MAX),
-        total_exact=total <= COUNT_MAX,
-        next_cursor=write_cursor("executions", *shown[-1][:2]) if len(places) > len(shown) > 0 else None,
+        total_exact=exact,
+        next_cursor=None if last is None else write_cursor("executions", *last),
     )
 
 
@@ -97,6 +117,8 @@ def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
         found = db.execute(SQL["worker_number"], (filter.worker_id,)).fetchone()
         sought.both("execution_by_worker")
         sought.values["worker_no"] = None if found is None else found[0]
+        if found is None:
+            sought.waiting = sought.started = None
     if filter.started_after is not None:
         sought.only_waiting("execution_waits_since")
         sought.only_started("execution_started_after")
@@ -105,15 +127,43 @@ def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
         sought.only_waiting("execution_waits_from_before")
         sought.only_started("execution_started_before")
         sought.values["started_before"] = filter.started_before
+    if filter.task_id is not None:
+        _seek_task(db, sought, filter.task_id)
     if filter.text:
         sought.both("execution_has_text")
         sought.values["text"] = rows.lowered(filter.text)
-    if filter.task_id is not None:
-        found = db.execute(SQL["task_number"], (filter.task_id,)).fetchone()
-        sought.values["task_no"] = None if found is None else found[0]
-        sought.only_waiting("execution_of_task")
-        sought.of_task = True
+        sought.looks = True
     return sought
+
+
+def _seek_task(db: apsw.Connection, sought: _Sought, task_id: TaskId) -> None:
+    """One task. Its segments are walked, unless it has so many executions that an index of all gets there sooner."""
+    found = db.execute(SQL["task_number"], (task_id,)).fetchone()
+    if found is None:
+        sought.waiting = sought.started = None
+        return
+    sought.values["task_no"] = found[0]
+    sought.only_waiting("execution_of_task")
+    sought.of_task = True
+    if sought.started is not None and _of_task(db, found[0]) * _MANY > _ended(db)[0] > _LOOKS_MAX:
+        sought.only_started("execution_of_task")
+        sought.of_task = False
+
+
+def _of_task(db: apsw.Connection, task_no: int) -> int:
+    """How many executions a task has, up to a bound."""
+    if not (segments := _segments(db)):
+        return 0
+    values = {"task_no": task_no, "most": COUNT_MAX + 1, "segments": apsw.carray(segments)}
+    return steps.number(db, SQL["count_of_task"], values)
+
+
+def _ended(db: apsw.Connection) -> tuple[int, int, int]:
+    """How many executions have ended: all, completed, not completed."""
+    found = db.execute(SQL["count_ended"]).fetchone()
+    assert found is not None
+    ended, completed, failed = found
+    return ended, completed, failed
 
 
 def _seek_state(sought: _Sought, filter: ExecutionFilter) -> None:
@@ -123,12 +173,15 @@ def _seek_state(sought: _Sought, filter: ExecutionFilter) -> None:
         sought.both("execution_with_outcome")
         sought.values["outcome"] = rows.OUTCOME_NUMBERS[filter.outcome]
         failed = failed or filter.outcome is not ExecutionOutcome.SUCCEEDED
-    if filter.status in (ExecutionStatus.RUNNING, ExecutionStatus.COMPLETED):
-        sought.only_started("execution_in_state")
-        sought.values["state"] = rows.STATE_NUMBERS[filter.status.states[0]]
     if filter.status is ExecutionStatus.PENDING:
         sought.started = None
-    elif filter.status is not None:
+    elif filter.status is ExecutionStatus.RUNNING:
+        sought.only_started("execution_is_running")
+        sought.index = "executions_active"
+    elif filter.status is ExecutionStatus.COMPLETED:
+        sought.only_started("execution_in_state")
+        sought.values["state"] = rows.COMPLETED
+    if filter.status not in (None, ExecutionStatus.PENDING):
         sought.waiting = None
     if failed:
         sought.only_started("execution_failed")
@@ -147,26 +200,51 @@ def _count_waiting(db: apsw.Connection, sought: _Sought) -> int:
     return steps.number(db, SQL["count_waiting"].format(conditions=_together(sought.waiting)), sought.values)
 
 
+def _end_of_looks(db: apsw.Connection, sought: _Sought, after: tuple[int | str, ...] | None) -> Moment | None:
+    """The moment at which a search for a text, begun *after* a place, ends, so that it reads little more than it may.
+
+    That moment is searched as a whole, so that each search gets further than the one before. None: it gets to the end
+    of the list. A task with few executions is searched as a whole.
+    """
+    if sought.started is None or not sought.looks or sought.of_task:
+        return None
+    conditions = [one for one in sought.started if one != SQL["execution_has_text"]]
+    values = dict(sought.values)
+    if after is not None:
+        conditions.append(SQL["execution_after"])
+        values["at"], values["id"] = after
+    moments = _places_of(db, sought, conditions, values, _LOOKS_MAX)
+    return moments[0] if moments else None
+
+
+def _places_of(
+    db: apsw.Connection, sought: _Sought, conditions: list[str], values: Values, offset: int
+) -> list[Moment]:
+    """The moments of the two behind *offset* others on a list, as far as it is so long."""
+    text = SQL["places_of_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
+    return [moment for (moment,) in db.execute(text, values | {"offset": offset})]
+
+
 def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought, waiting: int) -> int:
-    """How many that do not wait match. What only a status asks for is counted already."""
+    """How many that do not wait match, as far as is searched. What only a status asks for is counted already."""
     if sought.started is None:
         return 0
     if filter == ExecutionFilter(status=filter.status):
-        ended = db.execute(SQL["count_ended"]).fetchone()
-        assert ended is not None
+        ended, completed, failed = _ended(db)
         match filter.status:
             case ExecutionStatus.COMPLETED:
-                return int(ended[1])
+                return completed
             case ExecutionStatus.FAILED:
-                return int(ended[2])
+                return failed
             case ExecutionStatus.RUNNING:
                 return steps.number(db, SQL["count_running"])
             case _:
-                return int(ended[0]) + steps.number(db, SQL["count_running"])
+                return ended + steps.number(db, SQL["count_running"])
     most = COUNT_MAX + 1
     if not sought.of_task:
-        text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(sought.started))
-        return steps.number(db, text, sought.values | {"most": most})
+        conditions = sought.started if sought.until is None else [*sought.started, SQL["execution_not_older"]]
+        text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
+        return steps.number(db, text, sought.values | {"most": most, "until": sought.until})
     if not (segments := _segments(db)):
         return 0
     values = sought.values | {"most": most, "segments": apsw.carray(segments)}
@@ -196,11 +274,27 @@ def _page_of_started(
     if after is not None:
         conditions.append(SQL["execution_after"])
         values["at"], values["id"] = after
+    if sought.until is not None:
+        conditions.append(SQL["execution_not_older"])
+        values["until"] = sought.until
     if sought.of_task:
         text = SQL["list_started_of_task"].format(conditions=_together(conditions))
         walk = _Walk(text, values, SQL["segments_listed"], values.get("at", rows.NEVER))
         return walk.rows(db, offset + limit)[offset:]
-    text = SQL["list_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
+    indexed = f"INDEXED BY {sought.index}"
+    if offset > _FAR:
+        # The ids, which put those of one moment in order, stand in no index: only that one moment's are looked up.
+        moments = _places_of(db, sought, conditions, values, offset - 1)
+        if len(moments) < 2:
+            return []
+        values["from"] = moments[1]
+        if moments[0] == moments[1]:
+            text = SQL["count_started_newer"].format(indexed=indexed, conditions=_together(conditions))
+            offset -= steps.number(db, text, values)
+        else:
+            offset = 0
+        conditions.append(SQL["execution_not_newer"])
+    text = SQL["list_started"].format(indexed=indexed, conditions=_together(conditions))
     return list(db.execute(text, values | {"limit": limit, "offset": offset}))
 
 

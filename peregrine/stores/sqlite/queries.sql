@@ -455,6 +455,15 @@ SELECT count(*) FROM executions e INDEXED BY executions_active WHERE e.state < 2
 SELECT e.listed_at, e.id, e.seq FROM executions e {indexed} WHERE e.listed_at IS NOT NULL AND {conditions}
 ORDER BY e.listed_at DESC, e.id DESC LIMIT :limit OFFSET :offset;
 
+-- name: places_of_started
+-- The moments at which two neighbours on that list are listed, the newest first.
+SELECT e.listed_at FROM executions e {indexed} WHERE e.listed_at IS NOT NULL AND {conditions}
+ORDER BY e.listed_at DESC LIMIT 2 OFFSET :offset;
+
+-- name: count_started_newer
+-- How many on that list are newer than a moment.
+SELECT count(*) FROM executions e {indexed} WHERE e.listed_at > :from AND {conditions};
+
 -- name: count_started
 -- How many of those that do not wait match, up to a bound.
 SELECT count(*) FROM (
@@ -471,6 +480,18 @@ SELECT count(*) FROM executions WHERE state < 2 AND state = 1;
 -- name: execution_after
 -- Condition: stands behind a cursor.
 e.listed_at <= :at AND (e.listed_at < :at OR e.id < :id);
+
+-- name: execution_not_newer
+-- Condition: not newer than a moment.
+e.listed_at <= :from;
+
+-- name: execution_not_older
+-- Condition: not older than a moment.
+e.listed_at >= :until;
+
+-- name: execution_is_running
+-- Condition: it runs (word for word what the index of those that have not ended says).
+e.state < 2 AND e.state = 1;
 
 -- name: execution_waits_after
 -- Condition: stands behind a cursor, among those that wait.
