@@ -61,7 +61,7 @@ class Engine:
         self._plan = loop("planner", self._planner.turn, settings.poll)
         self._claim = loop("claimer", claimer.turn, settings.poll)
         self._record = loop("recorder", self._recorder.turn, settings.poll)
-        self._keep = loop("keeper", keeper.turn, settings.beat_every)
+        self._keep = loop("keeper", keeper.turn, min(settings.poll, settings.beat_every))
         self._fence = loop("fence", self._fence_turn, FENCE_LOOK)
         self._reap = loop("reaper", self._reaper.turn, settings.beat_every)
         self._clean = loop("cleaner", self._cleaner.turn, settings.cleanup_interval)
@@ -108,9 +108,11 @@ class Engine:
             self._record.wake()
             await self._until(self._recorder.empty(), FLUSH_WITHIN)
             await _stopped(self._reap, self._keep, self._fence, self._record, within=LEAVE_WITHIN)
-            await self._retire()
-            self._mode = EngineMode.STOPPED
-            self._pool.journals.wake_all()
+            try:
+                await self._retire()
+            finally:
+                self._mode = EngineMode.STOPPED
+                self._pool.journals.wake_all()
 
     def interrupt(self) -> None:
         """Do not wait any longer in a ``stop`` under way: interrupt what still runs, cut every other wait short."""

@@ -103,4 +103,7 @@ class Journals:
 
     def _wake(self, id: ExecutionId) -> None:
         for wake in tuple(self._watchers.get(id, ())):
-            wake()
+            try:
+                wake()
+            except Exception:  # a reader that fails must not keep a run from starting, or its end from being stored
+                pass

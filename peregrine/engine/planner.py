@@ -69,8 +69,10 @@ class Planner:
         plans: list[Plan] = []
         looked_at = 0
         for one in batch.due:
-            decided = self._plan(one, now, room)
             looked_at += 1
+            if room == 0 and (is_patient or now - one.cursor < QUEUE_PATIENCE):
+                continue  # it would have to wait; finding that out for each, again and again, would be dear
+            decided = self._plan(one, now, room)
             if decided is not None and not (is_patient and _is_refused(decided)):
                 room -= len(decided.executions)
                 plans.append(decided)

@@ -290,6 +290,29 @@ async def test_what_needs_no_room_is_decided_while_the_queue_is_full() -> None:
     assert await reasons(hall) == {Reason.OVERLAP: 1}
 
 
+@virtual
+async def test_a_full_queue_does_not_make_it_decide_the_same_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for room twenty times a second; deciding a thousand tasks each time would leave no time for the work."""
+    decisions = 0
+
+    def plan(due: DueTask, now: Moment, room: int) -> planning.Plan | None:
+        nonlocal decisions
+        decisions += 1
+        return planning.plan(due, now, room)
+
+    monkeypatch.setattr("peregrine.engine.planner.plan", plan)
+    hall = Hall()
+    await hall.store.create_tasks([a_task("filler", schedule="@manual"), *(a_task(f"task-{n}") for n in range(200))])
+    await hall.queue("execution-1", task_id="filler")
+    planner = a_planner(hall, settings=replace(hall.settings, queue_size=1))
+    await hall.clock.advance(MINUTE)
+
+    await plan_for(hall, planner, 10)
+
+    assert hall.wire.calls["due"] >= 40
+    assert decisions == 200
+
+
 # ── many ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -306,7 +329,7 @@ class Laborious(ManualClock):
 @virtual
 async def test_a_long_decision_lets_others_breathe() -> None:
     """A thousand tasks after an outage take seconds to decide; leases are renewed meanwhile."""
-    hall = Hall(clock=Laborious(NOW))
+    hall = Hall(clock=Laborious(NOW), settings=replace(Hall.settings, queue_size=5000))
     await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(BATCH)])
     await hall.clock.advance(MINUTE)
     breaths = 0
@@ -327,7 +350,7 @@ async def test_a_long_decision_lets_others_breathe() -> None:
 @virtual
 async def test_a_long_decision_is_written_in_parts() -> None:
     """What is decided must not wait for the whole batch; the rest follows at once."""
-    hall = Hall(clock=Laborious(NOW), settings=replace(Hall().settings, queue_size=5000))
+    hall = Hall(clock=Laborious(NOW), settings=replace(Hall.settings, queue_size=5000))
     await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(BATCH)])
     planner = a_planner(hall)
     await hall.clock.advance(MINUTE)
@@ -343,7 +366,7 @@ async def test_a_long_decision_is_written_in_parts() -> None:
 @virtual
 async def test_more_due_tasks_than_a_batch_are_decided_without_a_pause() -> None:
     """The longest due come first, and none is left over."""
-    hall = Hall(settings=replace(Hall().settings, queue_size=5000))
+    hall = Hall(settings=replace(Hall.settings, queue_size=5000))
     await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(2 * BATCH + 1)])
     planner = a_planner(hall)
     await hall.clock.advance(MINUTE)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from peregrine.domain.event import AttemptAbandoned
-from peregrine.domain.execution import AttemptOutcome, Claim, Outcome
+from peregrine.domain.event import AttemptAbandoned, LoopCrashed
+from peregrine.domain.execution import AttemptOutcome, Claim, Outcome, State
+from peregrine.domain.ids import ExecutionId
 from peregrine.domain.moment import MINUTE, SECOND
 from peregrine.domain.policy import Overlap, Policy
 from peregrine.engine.pool import Pool
@@ -186,3 +187,23 @@ async def test_idle_is_when_nothing_runs() -> None:
     await pool.idle()
 
     assert hall.clock.monotonic() - began == 3 * SECOND
+
+
+@virtual
+async def test_a_reader_of_the_journal_that_raises_harms_nobody() -> None:
+    """Runs begin and outcomes are stored, whoever watches."""
+    hall = Hall()
+    engine = hall.engine()
+    await hall.store.create_tasks([a_task(schedule="@manual")])
+    await hall.queue("execution-1")
+
+    def broken() -> None:
+        raise RuntimeError("broken reader")
+
+    engine.journal.watch(ExecutionId("execution-1"), broken)
+    await engine.start()
+    await hall.clock.advance(SECOND)
+
+    assert (await hall.execution()).state is State.COMPLETED
+    assert hall.watcher.told(LoopCrashed) == []
+    await engine.stop()

@@ -348,6 +348,20 @@ async def test_who_leaves_in_order_says_so() -> None:
     assert (before, await hall.store.instances()) == (1, [])
 
 
+@virtual
+async def test_a_bug_of_the_store_in_its_last_call_is_not_hidden_and_leaves_it_stopped() -> None:
+    """Whoever called hears of it, and finds an engine that can be started again."""
+    hall = Hall()
+    engine = await an_engine(hall)
+    hall.wire.breaks("retire", Break.BUG)
+
+    with pytest.raises(RuntimeError):
+        await engine.stop()
+
+    assert engine.facts().mode is EngineMode.STOPPED
+    await engine.stop()
+
+
 # ── in any order ─────────────────────────────────────────────────────────────────────────────────
 
 
