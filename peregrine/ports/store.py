@@ -211,6 +211,10 @@ class WorkStore(Protocol):
         """
         ...
 
+    async def cancel_wishes(self, worker_id: WorkerId) -> Sequence[tuple[ExecutionId, int]]:
+        """The running executions of one worker, each with its epoch, for which a cancel was asked. A cheap read."""
+        ...
+
     async def running(self) -> Sequence[Running]:
         """Everything that runs now, on all instances (never more than there are slots)."""
         ...

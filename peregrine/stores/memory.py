@@ -461,6 +461,10 @@ class MemoryStore:
         self._count(cancelled)
         return CancelVerdict.CANCELLED
 
+    async def cancel_wishes(self, worker_id: WorkerId) -> Sequence[tuple[ExecutionId, int]]:
+        running = [row.execution for row in self._running.values()]
+        return [(e.id, e.epoch) for e in running if e.worker_id == worker_id and e.cancel_requested]
+
     async def running(self) -> Sequence[Running]:
         return [self._running_of(row.execution) for row in self._running.values()]
 

@@ -74,6 +74,10 @@ def renew(db: apsw.Connection, claims: Sequence[tuple[ExecutionId, int]]) -> Seq
     ]
 
 
+def cancel_wishes(db: apsw.Connection, worker_id: WorkerId) -> Sequence[tuple[ExecutionId, int]]:
+    return [(ExecutionId(id), epoch) for id, epoch in db.execute(SQL["cancel_wishes"], (worker_id,))]
+
+
 def running(db: apsw.Connection, definitions: Definitions) -> Sequence[Running]:
     found = list(db.execute(SQL["running"]))
     tasks = steps.tasks_of(db, definitions, [row[6] for row in found if row[6] is not None])

@@ -353,6 +353,11 @@ UPDATE executions SET state = 4, cancel_requested = 1, completed_at = ?2, outcom
     listed_at = ifnull(started_at, ?2)
 WHERE seq = ?1;
 
+-- name: cancel_wishes
+-- What one worker runs and somebody wants stopped.
+SELECT e.id, e.epoch FROM executions e INDEXED BY executions_active JOIN worker_ids w ON w.no = e.worker_no
+WHERE e.state < 2 AND e.state = 1 AND e.cancel_requested AND w.id = ?1;
+
 -- name: running
 -- Everything that runs, the oldest first.
 SELECT e.id, e.epoch, e.beat, e.attempt, w.id, e.started_at, p.stamp, t.id, e.scheduled_for, e.failures, e.losses,

@@ -224,6 +224,9 @@ class SqliteStore:
             return await self._writer.run(lambda db: settling.cancel_execution(db, execution_id, now))
         return []
 
+    async def cancel_wishes(self, worker_id: WorkerId) -> Sequence[tuple[ExecutionId, int]]:
+        return await self._looks.run(lambda db: claiming.cancel_wishes(db, worker_id))
+
     async def running(self) -> Sequence[Running]:
         return await self._looks.run(lambda db: claiming.running(db, self._definitions))
 
@@ -310,6 +313,11 @@ class SqliteStore:
         """Now and then: fold the log into the file, lay the ballast down again."""
         await self._writer.run(fold_all, alone=True)
         await asyncio.to_thread(self._ballast.lay)
+
+    async def rewrite(self) -> None:
+        """Write the whole file anew and cut the log off: then nothing that was overwritten or removed lies in them."""
+        await self._writer.run(care.rewrite, alone=True)
+        await self._writer.run(fold_all, alone=True)
 
     async def facts(self) -> Mapping[str, str | int]:
         """What the status page shows of the store; less of it while the store can't be read."""

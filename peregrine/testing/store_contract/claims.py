@@ -456,6 +456,20 @@ async def a_claim_that_was_taken_over_is_lost(factory: StoreFactory) -> None:
     assert list(answers) == [RenewVerdict.LOST, RenewVerdict.KEPT]
 
 
+async def wishes_are_told_to_the_worker_that_runs(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    first = await one_claim(store, a_task("one"), "execution-1")
+    second = await one_claim(store, a_task("two"), "execution-2")
+    assert list(await store.cancel_wishes(first.worker_id)) == []
+
+    await store.request_cancel(execution_id=second.execution_id, now=NOW)
+
+    assert list(await store.cancel_wishes(second.worker_id)) == [(second.execution_id, second.epoch)]
+    assert list(await store.cancel_wishes(WorkerId("nobody"))) == []
+    await settled(store, second)
+    assert list(await store.cancel_wishes(second.worker_id)) == []
+
+
 async def a_mark_for_cancel_comes_with_every_renewal(factory: StoreFactory) -> None:
     store = await factory.fresh()
     claim = await one_claim(store, a_task())
