@@ -237,7 +237,11 @@ def undecided(view: TaskView, now: Moment, room: int) -> Plan | None:
     if not view.task.enabled:
         return None
     due = DueTask(view.task, view.cursor, view.running + view.queued)
-    return planning.plan(due, now, max(room, view.task.policy.catchup_max))
+    try:
+        return planning.plan(due, now, max(room, view.task.policy.catchup_max))
+    except ValueError:
+        # Its schedule can't be read any more, so the planner has put it aside until it is edited: now, perhaps.
+        return None
 
 
 async def _read_back(means: Means, task: Task) -> None:

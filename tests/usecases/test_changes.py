@@ -124,6 +124,20 @@ async def test_what_a_pause_held_back_is_told_when_it_ends(world: World) -> None
     assert (await world.store.list_executions(ExecutionFilter(), PageRequest())).total == 0
 
 
+async def test_a_task_whose_schedule_can_not_be_read_any_more_can_be_mended(world: World) -> None:
+    """Its zone left the zone data: the planner has put it aside until somebody edits it, and that must be possible."""
+    task = await task_of(world)
+    world.store._tasks[task.id].task = replace(task, timezone="Nowhere/Atall")
+    world.clock.pass_time(10 * MINUTE)
+
+    stopped = await tasks.set_enabled(world.means, BOSS, task.id, to=False)
+    await tasks.update_task(world.means, BOSS, task.id, lambda stored, _: replace(stored, timezone="UTC"))
+    mended = await tasks.set_enabled(world.means, BOSS, task.id, to=True)
+
+    assert not stopped.task.enabled
+    assert mended.next_run_at == world.clock.now() + MINUTE
+
+
 async def test_nothing_is_owed_for_the_time_a_task_was_disabled(world: World) -> None:
     task = await task_of(world)
     await tasks.set_enabled(world.means, BOSS, task.id, to=False)
