@@ -9,7 +9,7 @@ forward, so one that was cut off is finished by the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -78,12 +78,15 @@ async def admit(ground: Ground) -> frozenset[str]:
     return frozenset(await _change(ground, with_newest))
 
 
-async def seal_old(ground: Ground) -> Sealed:
-    """Seal what was stored before there were keys; once done for good, for every write seals."""
-    record = await _record(ground)
-    if _is_swept(record):
+async def seal_old(ground: Ground, rewrite: Callable[[], Awaitable[None]]) -> Sealed:
+    """Seal what was stored before there were keys, and have the store forget the plain words by *rewrite*.
+
+    Once both are done they are done for good, for every write seals.
+    """
+    if _is_swept(await _record(ground)):
         return Sealed()
     sealed = await seal_all(ground)
+    await rewrite()
     await _change(ground, lambda words: words, is_swept=True)
     return sealed
 
@@ -96,13 +99,14 @@ async def rotate(ground: Ground, tell: Tell = lambda done, of: None) -> Sealed:
     before = await admit(ground)
     sealed = await seal_all(ground, tell)
     idle = before - sealed.needed - {ground.vault.key_id} if not sealed.lost else frozenset()
-    await _change(ground, lambda words: {id: words[id] for id in words if id not in idle}, is_swept=True)
+    await _change(ground, lambda words: {id: words[id] for id in words if id not in idle})
     return sealed
 
 
 async def is_whole(ground: Ground) -> bool:
-    """Whether the newest key is the only one that this store needs: no rotation is under way."""
-    return _words(await _record(ground)).keys() <= {ground.vault.key_id}
+    """Whether the newest key is the only one that this store needs: no rotation is under way, and nothing is old."""
+    record = await _record(ground)
+    return _words(record).keys() <= {ground.vault.key_id} and _is_swept(record)
 
 
 async def seal_all(ground: Ground, tell: Tell = lambda done, of: None) -> Sealed:

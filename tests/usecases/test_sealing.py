@@ -282,6 +282,10 @@ async def plain(world: World, number: int = 3) -> None:
     await world.store.create_tasks(every)
 
 
+async def forget() -> None:
+    """A memory has nothing left of what was overwritten."""
+
+
 async def all_of(world: World) -> Sequence[Task]:
     return [view.task for view in await world.store.get_tasks([TaskId(f"t{index}") for index in range(250)])]
 
@@ -293,9 +297,9 @@ def keys_in(every: Sequence[Task]) -> set[str]:
 async def test_what_was_stored_in_plain_words_is_sealed_once() -> None:
     world = World()
     await plain(world, 250)
-    first = await sealing.seal_old(ground_of(world))
+    first = await sealing.seal_old(ground_of(world), forget)
     every = await all_of(world)
-    again = await sealing.seal_old(ground_of(world))
+    again = await sealing.seal_old(ground_of(world), forget)
 
     assert (first.tasks, first.lost, again.tasks) == (250, 0, 0)
     assert CANARY not in repr(every)
@@ -339,7 +343,7 @@ async def test_a_rotation_that_was_killed_is_finished_by_the_next(writes: int) -
     world = World(store=store)
     await plain(world, 250)
     await sealing.admit(ground_of(world))
-    await sealing.seal_old(ground_of(world))
+    await sealing.seal_old(ground_of(world), forget)
     store.left = writes
     with pytest.raises(Killed):
         await sealing.rotate(ground_of(world, SECOND, FIRST))
@@ -373,7 +377,7 @@ class Beaten(MemoryStore):
 async def test_a_task_that_changes_meanwhile_is_looked_at_again() -> None:
     world = World(store=Beaten())
     await plain(world)
-    await sealing.seal_old(ground_of(world))
+    await sealing.seal_old(ground_of(world), forget)
 
     assert keys_in(await all_of(world)) == {FIRST.id}
 
@@ -381,9 +385,11 @@ async def test_a_task_that_changes_meanwhile_is_looked_at_again() -> None:
 async def test_a_key_that_a_waiting_run_needs_is_not_forgotten() -> None:
     world = a_world()
     await sealing.admit(ground_of(world))
+    await sealing.seal_old(ground_of(world), forget)
     task = await made(world, type="function", config={"function_name": "processData"})
     run = await executions.execute_task(world.means, BOSS, task.id, Order(parameters={"token": CANARY}))
     turned = ground_of(world, SECOND, FIRST)
+    assert not await sealing.is_whole(turned)
     first = await sealing.rotate(turned)
     still = await sealing.is_whole(turned)
     await executions.cancel_execution(world.means, BOSS, run.id)

@@ -63,3 +63,7 @@ def purge(db: apsw.Connection, before: Moment, limit: int) -> tuple[int, int]:
 
 def ping(db: apsw.Connection) -> None:
     db.execute(SQL["ping"])
+
+
+def rewrite(db: apsw.Connection) -> None:
+    db.execute("VACUUM")
