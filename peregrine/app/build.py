@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from peregrine.api.app import ApiDeps, create_app
+from peregrine.api.patience import Rate
 from peregrine.app.credentials import Credentials, PublicKeys, prepare_credentials
 from peregrine.app.datadir import DataDir
+from peregrine.app.keys import Keys, admitted
 from peregrine.app.settings import Loaded, Settings, child_environment
 from peregrine.app.written import span_text
 from peregrine.auth.grants import StoredGrants
@@ -50,11 +52,15 @@ from peregrine.ports.clock import Clock
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.module import SystemTask
 from peregrine.ports.observer import Observer
+from peregrine.ports.vault import Vault
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.usecases.means import Means
 from peregrine.usecases.system_tasks import synchronise
+from peregrine.vault.aes import AesVault
 
 VERSION: Final = metadata.version("peregrine")
+BURST_SECONDS: Final = 10
+"""So many seconds' worth of requests may come at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,7 @@ class Ground:
     clock: Clock
     entropy: Entropy
     bus: Bus
+    vault: Vault
 
 
 @asynccontextmanager
@@ -100,7 +107,9 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
             clock=SystemClock(),
             entropy=SystemEntropy(),
             bus=MemoryBus(),
+            vault=AesVault(Keys(settings, data_dir)),
         )
+        await _seal_old(ground, log)
         keys = PublicKeys.of(settings)
         if keys is not None:
             await keys.start()
@@ -120,6 +129,13 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
             credentials=credentials,
             keys=keys,
         )
+
+
+async def _seal_old(ground: Ground, log: Logger) -> None:
+    """Nothing is read or written before it is sure that the keys are this store's."""
+    sealed = await admitted(ground.store, ground.vault, ground.clock)
+    if sealed.tasks:
+        log.info("secrets_sealed", tasks=sealed.tasks)
 
 
 def _engine(ground: Ground, executors: Executors, observer: Observer) -> Engine:
@@ -155,6 +171,7 @@ def _means(ground: Ground, engine: Engine, executors: Executors, keys: KeyProof)
         catalogue=Registered(FUNCTIONS, CUSTOMS),
         check=executors.check,
         keys=keys,
+        vault=ground.vault,
         queue_size=settings.queue_size,
         limits=Limits(timeout_min=settings.timeout_min, misfire_grace=settings.misfire_grace),
     )
@@ -170,8 +187,15 @@ def _app(means: Means, settings: Settings, proof: KeyProof, metrics: MetricsObse
             prefix=settings.api_prefix,
             origins=settings.cors_origins,
             metrics_public=settings.metrics_public,
+            rate=rate_of(settings.http_rate),
+            proxies=settings.trusted_proxies,
         )
     )
+
+
+def rate_of(per_second: int) -> Rate | None:
+    """How often one caller may ask; None: as often as they like."""
+    return Rate(burst=per_second * BURST_SECONDS, per_second=per_second) if per_second else None
 
 
 def engine_settings(settings: Settings) -> EngineSettings:
@@ -204,12 +228,13 @@ async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, port
     stack.push_async_callback(http.close)
     await http.open()
     declared = system_tasks(ground)
-    await synchronise(store, clock, declared)
+    await synchronise(store, clock, declared, ground.vault)
     return Executors(
         http=http,
         function=FunctionExecutor(FUNCTIONS, children=children, clock=clock),
         system=SystemExecutor(declared),
         custom=CustomExecutor(CUSTOMS, clock=clock),
+        vault=ground.vault,
     )
 
 

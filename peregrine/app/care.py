@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from peregrine.app.credentials import holds, rules_of
-from peregrine.app.datadir import OPERATOR_TOKEN, SIGNING_SECRET, DataDir
+from peregrine.app.datadir import ENCRYPTION_KEY, ENCRYPTION_KEYS_OLD, OPERATOR_TOKEN, SIGNING_SECRET, DataDir
 from peregrine.app.settings import Settings
 from peregrine.cli.house import Finding, Undone
 from peregrine.coordination.clock import SystemClock
@@ -71,7 +71,8 @@ def _of(settings: Settings) -> DataDir:
 
 def _check_rights(settings: Settings, data_dir: DataDir) -> Sequence[Finding]:
     """Nobody else may read what is kept."""
-    paths = [data_dir.path, data_dir.store, data_dir.path / SIGNING_SECRET, data_dir.operator_token]
+    secrets = (SIGNING_SECRET, OPERATOR_TOKEN, ENCRYPTION_KEY, ENCRYPTION_KEYS_OLD)
+    paths = [data_dir.path, data_dir.store, *(data_dir.path / name for name in secrets)]
     found = []
     for path in paths:
         if path.exists():

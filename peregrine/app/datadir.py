@@ -15,6 +15,8 @@ from peregrine.domain.errors import BadConfiguration
 STORE: Final = "peregrine.sqlite3"
 SIGNING_SECRET: Final = "jwt-secret"
 OPERATOR_TOKEN: Final = "operator-token"
+ENCRYPTION_KEY: Final = "encryption-key"
+ENCRYPTION_KEYS_OLD: Final = "encryption-keys-old"
 SECRET_BYTES: Final = 48
 """Of chance, in a secret that we make."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from peregrine.cli.house import Finding, Flags, SettingLine, TokenRequest
 
@@ -51,6 +51,13 @@ class ThisHouse:
         from peregrine.app.settings import load
 
         return backup(load(flags).settings, target)
+
+    def rotate(self, flags: Flags, tell: Callable[[str], None]) -> str:
+        """A new key for the secrets of tasks."""
+        from peregrine.app.keys import rotate_keys
+        from peregrine.app.settings import load
+
+        return rotate_keys(load(flags).settings, tell)
 
     def doctor(self, flags: Flags) -> Sequence[Finding]:
         """What a look at the store found."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +25,7 @@ from peregrine.app.written import (
     list_of,
     matching,
     module,
+    network,
     one_of,
     origin,
     program,
@@ -35,6 +36,7 @@ from peregrine.app.written import (
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration
 from peregrine.executors.egress import read_entry
+from peregrine.vault.keys import read_key, read_keys
 
 HIDDEN: Final = "***"
 SECRET_BYTES_MIN: Final = 32
@@ -83,6 +85,18 @@ def _signing_secret(given: object) -> object:
     return given
 
 
+def _readable(read: Callable[[str], object]) -> BeforeValidator:
+    """A secret that *read* takes."""
+
+    def check(given: object) -> object:
+        text = given.get_secret_value() if isinstance(given, SecretStr) else given
+        if isinstance(text, str):
+            read(text)
+        return given
+
+    return BeforeValidator(check)
+
+
 _SPAN: Final = "duration"
 _Slots = Annotated[int, _read(whole(1, 10_000))]
 _Count = Annotated[int, _read(whole(1, 10_000_000))]
@@ -100,7 +114,11 @@ _Modules = Annotated[tuple[str, ...], _read(list_of(module))]
 _Targets = Annotated[tuple[str, ...], _read(list_of(read_entry))]
 _Programs = Annotated[tuple[str, ...], _read(list_of(program))]
 _Origins = Annotated[tuple[str, ...], _read(list_of(origin))]
+_Networks = Annotated[tuple[str, ...], _read(list_of(network))]
+_Rate = Annotated[int, _read(whole(0, 1_000_000))]
 _SigningSecret = Annotated[SecretStr, BeforeValidator(_signing_secret)]
+_EncryptionKey = Annotated[SecretStr, _readable(read_key)]
+_EncryptionKeys = Annotated[SecretStr, _readable(read_keys)]
 
 
 class Settings(BaseSettings):
@@ -118,6 +136,15 @@ class Settings(BaseSettings):
     connections_max: _Slots = Field(
         1000, alias="HTTP_CONNECTIONS_MAX", description="Open connections; one more is answered 503 and closed."
     )
+    http_rate: _Rate = Field(
+        1000, alias="HTTP_RATE",
+        description="Requests a second of one user, or of one address without credentials, ten seconds' worth at once; "
+        "more are answered 429. 0: no limit.",
+    )  # fmt: skip
+    trusted_proxies: _Networks = Field(
+        (), alias="TRUSTED_PROXIES",
+        description="Addresses and networks (comma list) of proxies whose `X-Forwarded-For` is believed.",
+    )  # fmt: skip
     cors_origins: _Origins = Field(
         (), alias="CORS_ORIGINS", description="Origins (comma list) whose pages may call the API from a browser."
     )
@@ -163,6 +190,16 @@ class Settings(BaseSettings):
     egress_allow: _Targets = Field(
         (), alias="SCHEDULER_EGRESS_ALLOW",
         description="What HTTP tasks may reach besides the public internet: addresses, networks, hosts (comma list).",
+    )  # fmt: skip
+
+    encryption_key: _EncryptionKey | None = Field(
+        None, alias="SCHEDULER_ENCRYPTION_KEY",
+        description="Seals the secrets of tasks, 32 bytes in base64 or hexadecimal; made and kept in the data "
+        "directory if left out.",
+    )  # fmt: skip
+    encryption_keys_old: _EncryptionKeys | None = Field(
+        None, alias="SCHEDULER_ENCRYPTION_KEYS_OLD",
+        description="Earlier keys (comma list): they open what they sealed until `peregrine keys rotate` is done.",
     )  # fmt: skip
 
     jwt_secret: _SigningSecret | None = Field(

@@ -5,6 +5,7 @@ Each function here gives a parser: text in, value out, or ``ValueError`` with a 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -97,6 +98,14 @@ def module(text: str) -> None:
     """Raises ValueError unless *text* is a dotted module name."""
     if not _MODULE.fullmatch(text):
         raise ValueError(f'{text!r} is no module name; write for example "my_tasks,app.tasks"')
+
+
+def network(text: str) -> None:
+    """Raises ValueError unless *text* is an address or a network of addresses."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f'{text!r} is no address or network; write for example "127.0.0.1,10.0.0.0/8"') from None
 
 
 def origin(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -66,6 +66,10 @@ class House(Protocol):
 
     def backup(self, flags: Flags, target: str) -> str:
         """Copy the store while it may be in use, check the copy, and give its path. Raises Undone."""
+        ...
+
+    def rotate(self, flags: Flags, tell: Callable[[str], None]) -> str:
+        """Seal the secrets of all tasks by a new key, telling how far it is; what came of it. Raises Undone."""
         ...
 
     def doctor(self, flags: Flags) -> Sequence[Finding]:

@@ -1,4 +1,4 @@
-"""Owns the verbs of this machine: serve, demo, config, token, backup, doctor; must not know how they do it."""
+"""Owns the verbs of this machine: serve, demo, config, token, keys, backup, doctor; must not know how they do it."""
 
 from __future__ import annotations
 
@@ -133,6 +133,22 @@ def _token_request(user: str, groups: tuple[str, ...], lasts: str) -> TokenReque
     except ValueError as error:
         raise click.UsageError(f"--lasts {lasts!r}: {error}") from None
     return TokenRequest(user=user, groups=groups, lasts=lasts)
+
+
+@click.group("keys", short_help="Turn the key that seals secrets.")
+def keys() -> None:
+    """The key that seals the secrets of tasks in the store."""
+
+
+@keys.command("rotate")
+@with_house("data_dir")
+def rotate_keys(house: House, flags: Flags) -> None:
+    """Seal the secrets of all tasks by a new key while the service may run; if it was cut off, go on.
+
+    A key kept in the data directory is made anew, the one before stays beside it. One given by SCHEDULER_ENCRYPTION_KEY
+    is yours to change: put the one before in SCHEDULER_ENCRYPTION_KEYS_OLD.
+    """
+    render.say(house.rotate(flags, lambda text: click.echo(text, err=True)))
 
 
 @click.command("backup")

@@ -68,6 +68,7 @@ for _verb in (
     preview_schedule,
     local.config,
     local.token,
+    local.keys,
     local.backup,
     local.doctor,
 ):

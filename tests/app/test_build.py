@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from peregrine.app.build import Parts, built, engine_settings
+from peregrine.api.patience import Rate
+from peregrine.app.build import Parts, built, engine_settings, rate_of
 from peregrine.app.datadir import DataDir
 from peregrine.app.settings import Settings, child_environment, load
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND
 from peregrine.observers.log import start_log
+from peregrine.ports.shelves import VAULT
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +71,20 @@ async def test_one_retention_holds_for_the_loop_and_the_task(parts: Parts) -> No
 
 async def test_the_metrics_page_sees_the_engine(parts: Parts) -> None:
     assert b"peregrine_slots 10.0" in parts.metrics.render()
+
+
+async def test_what_runs_and_what_is_asked_have_one_vault(parts: Parts) -> None:
+    """The word on the shelf was sealed by the kept key: without it, nothing would be."""
+    record = await parts.store.get_record(VAULT, "keys", now=parts.clock.now())
+
+    assert record is not None
+    assert record.document["swept"] is True
+    assert len(record.document["words"]) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("per_second", "limit"), [(0, None), (3, Rate(burst=30, per_second=3))])
+def test_a_rate_of_zero_is_none(per_second: int, limit: Rate | None) -> None:
+    assert rate_of(per_second) == limit
 
 
 async def test_a_module_that_fails_at_import_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
