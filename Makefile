@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # ── verbs ────────────────────────────────────────────────────────────────────────────────────────
 
-.PHONY: help run demo test check test-all bench sim golden lock clean venv
+.PHONY: help run demo test check test-all bench sim attack golden lock clean venv
 
 help: ## this list
 	@printf 'make VERB [ARGS="…"]\n\n'
@@ -62,6 +62,10 @@ bench: $(VENV)/.dev-stamp ## measure this machine; see benchmarks/
 
 sim: $(VENV)/.dev-stamp ## simulated histories: N=10000 of them; SEED=42 repeats one world
 	@exec $(BIN)/python -m tests.simulation --histories $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+attack: $(VENV)/.dev-stamp ## ten minutes of schemathesis and 100,000 malformed requests, on each store
+	@export ATTACK_SECONDS="$${ATTACK_SECONDS:-600}" ATTACK_REQUESTS="$${ATTACK_REQUESTS:-100000}"
+	exec $(BIN)/python -m pytest -v tests/attack $(ARGS)
 
 golden: $(VENV)/.dev-stamp ## rewrite the golden files from what the code says now
 	@exec $(BIN)/python -m pytest -q -m golden --write-golden $(ARGS)
