@@ -37,11 +37,12 @@ class Keeper:
             await self._renew(runs)
             self._renewed_at = now
         else:
-            await self._hear(runs, within=self._renewed_at + self._settings.beat_every - now)
+            rest = self._renewed_at + self._settings.beat_every - now
+            await self._hear(runs, within=max(rest, self._settings.beat_every // 10))
         return min(self._settings.poll, max(0, self._renewed_at + self._settings.beat_every - now))
 
     async def _hear(self, runs: Sequence[Run], within: Duration) -> None:
-        """Given up when the next heartbeat is due: that matters more."""
+        """Given up when the next heartbeat is due, or hardly later: that matters more."""
         wished = set(await answered(self._store.cancel_wishes(self._me), within))
         for run in runs:
             if run.key in wished:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from peregrine.domain.event import LeaseLost, ResultRefused
+from peregrine.domain.event import LeaseLost, ResultRefused, StoreFailed
 from peregrine.domain.execution import AttemptOutcome, State
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import HOUR, MINUTE, SECOND, Duration
@@ -84,6 +84,23 @@ async def test_a_cancel_written_elsewhere_reaches_the_run_within_a_poll() -> Non
     assert execution.state is State.CANCELLED
     assert execution.attempts[0].outcome is AttemptOutcome.CANCELLED
     await engine.stop()
+
+
+@virtual
+async def test_a_wake_just_before_a_heartbeat_is_no_outage_of_the_store() -> None:
+    """A store that needs some milliseconds is given them, however soon the next renewal is due."""
+    hall = leased(30 * SECOND)
+    hall.wire.slow = {"cancel_wishes": 20}
+    engine = await a_running_engine(hall)
+    await hall.clock.advance(11 * SECOND - 6)
+
+    for _ in range(3):
+        hall.bus.publish(Topic.CANCEL)
+        await hall.clock.advance(10 * SECOND)
+
+    assert hall.watcher.told(StoreFailed) == []
+    assert (await hall.execution()).beat >= 3
+    await engine.stop(grace=0)
 
 
 @virtual

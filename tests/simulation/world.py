@@ -44,7 +44,17 @@ QUIET_SECONDS = 400.0
 _OUTSIDE = contextvars.Context()
 
 READS = frozenset(
-    {"due", "claimed_by", "running", "instances", "get_task", "get_tasks", "get_execution", "list_tasks"}
+    {
+        "due",
+        "claimed_by",
+        "cancel_wishes",
+        "running",
+        "instances",
+        "get_task",
+        "get_tasks",
+        "get_execution",
+        "list_tasks",
+    }
     | {"list_executions", "list_occurrences", "statistics"}
 )
 
