@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import unquote_plus
 
@@ -30,6 +31,7 @@ _LAST_WORDS: Final = frozenset({
 _KEY_KINDS: Final = frozenset({"access", "api", "auth", "encryption", "private", "secret", "signing"})
 
 
+@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Whether a setting of this name is write-only."""
     words = [word.lower() for word in _WORDS.findall(name)]
@@ -48,6 +50,18 @@ def hidden(config: JsonObject) -> JsonObject:
 def with_secrets(config: JsonObject, change: Change, *, at: str = "") -> JsonObject:
     """*config* with every secret that has a value passed through *change*. Places begin with *at*."""
     return {name: _changed(name, value, f"{at}/{_escaped(name)}", change) for name, value in config.items()}
+
+
+def secret_texts(config: JsonObject) -> list[str]:
+    """The texts and numbers that are secret in *config*: what must not show where it is spoken of."""
+    found: list[JsonValue] = []
+
+    def note(value: JsonValue, place: str) -> JsonValue:
+        found.append(value)
+        return value
+
+    with_secrets(config, note)
+    return [text for value in found for text in _leaves(value)]
 
 
 def payload_with_secrets(payload: Payload, change: Change) -> Payload:
@@ -128,6 +142,17 @@ def _with_query(url: str, change: Callable[[str, str], str]) -> str:
         key, equals, text = pair.partition("=")
         pairs.append(f"{key}={change(unquote_plus(key), text)}" if equals else pair)
     return head + mark + "&".join(pairs) + hash_mark + fragment
+
+
+def _leaves(value: JsonValue) -> list[str]:
+    """The texts in *value*, also as they read behind the escapes of an address."""
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _leaves(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _leaves(item)]
+    if isinstance(value, str):
+        return list(dict.fromkeys((value, unquote_plus(value))))
+    return [] if value is None or isinstance(value, bool) else [str(value)]
 
 
 def _escaped(key: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from peregrine.domain.moment import SECOND, Duration
-from peregrine.domain.payload import JsonObject, JsonValue
-from peregrine.domain.redaction import HIDDEN, is_secret_name
+from peregrine.domain.payload import JsonObject
+from peregrine.domain.redaction import HIDDEN, secret_texts
 from peregrine.executors.context import PermanentError, RetryLater, frames, summary
 
 OUTPUT_BYTES_MAX: Final = 64 * 1024
@@ -52,7 +52,7 @@ class Veil:
     __slots__ = ("_secrets",)
 
     def __init__(self, *parameters: JsonObject) -> None:
-        found = {secret for each in parameters for secret in _secrets("", each)}
+        found = {form for each in parameters for secret in secret_texts(each) for form in _forms(secret)}
         # Longest first: a secret may contain another.
         self._secrets = sorted((s for s in found if len(s) >= SECRET_CHARS_MIN), key=len, reverse=True)
 
@@ -62,17 +62,10 @@ class Veil:
         return text
 
 
-def _secrets(name: str, value: JsonValue) -> Iterable[str]:
-    if isinstance(value, dict):
-        # Below a secret name everything is secret, whatever the inner names are.
-        return (s for key, item in value.items() for s in _secrets(name if is_secret_name(name) else key, item))
-    if isinstance(value, list):
-        return (s for item in value for s in _secrets(name, item))
-    if not is_secret_name(name) or not isinstance(value, str):
-        return ()
-    # It may also show in its JSON form, where quotes are written differently, and, a private key, line by line.
-    lines = [line for line in value.splitlines() if len(line) >= 2 * SECRET_CHARS_MIN]
-    return (value, *lines, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+def _forms(secret: str) -> Iterable[str]:
+    """It may also show in its JSON form, where quotes are written differently, and, a private key, line by line."""
+    lines = [line for line in secret.splitlines() if len(line) >= 2 * SECRET_CHARS_MIN]
+    return (secret, *lines, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
 
 
 def answer_of(value: object, veil: Callable[[str], str]) -> Answer:

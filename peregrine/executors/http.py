@@ -31,6 +31,7 @@ from peregrine.domain.errors import Fault
 from peregrine.domain.execution import AttemptOutcome, Outcome
 from peregrine.domain.moment import SECOND, Duration, format_duration
 from peregrine.domain.payload import HttpPayload, JsonObject, Payload
+from peregrine.domain.redaction import secret_texts
 from peregrine.executors.egress import AddressInfo, BadTarget, Blocked, Egress, Target
 from peregrine.executors.redaction import Redactor, redacted_url
 from peregrine.executors.reply import (
@@ -290,6 +291,8 @@ class HttpExecutor:
         except BadTarget as error:
             raise _blocked(str(error)) from None
         attempt.redactor = self._redactor | own_secrets
+        if given := context.claim.parameters:
+            attempt.redactor |= Redactor(secret_texts(given))
         return request
 
     def _draft_of(self, payload: HttpPayload) -> Draft:

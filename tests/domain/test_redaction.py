@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peregrine.domain.payload import JsonObject
-from peregrine.domain.redaction import HIDDEN, hidden, is_secret_name, restored
+from peregrine.domain.redaction import HIDDEN, hidden, is_secret_name, restored, secret_texts, with_secrets
 
 SECRET = ["Authorization", "AUTHORIZATION", "token", "X-Auth-Token", "client_secret", "clientSecret", "PASSWORD",
           "db_password", "api_key", "apikey", "APIKEY", "X-Api-Key", "Cookie", "private_key", "sig"]  # fmt: skip
@@ -52,3 +52,24 @@ def test_stars_elsewhere_are_just_stars() -> None:
         {"body": HIDDEN, "parameters": {"note": HIDDEN}},
         [],
     )
+
+
+def test_each_secret_has_a_place_of_its_own() -> None:
+    places: list[str] = []
+    with_secrets(CONFIG | {"a/b~c": {"token": "x"}, "jwt": ""}, lambda value, place: places.append(place), at="/at")
+
+    assert places == [
+        "/at/url?api_key",
+        "/at/headers/Authorization",
+        "/at/parameters/list/0/token",
+        "/at/parameters/password",
+        "/at/a~1b~0c/token",
+    ]
+
+
+def test_what_must_not_be_said_is_every_leaf_of_a_secret() -> None:
+    config: JsonObject = {
+        "secret": {"a": ["x", 1234, True, None], "url": "y"}, "url": "http://e.x/?token=a%20b&page=2", "n": "plain",
+    }  # fmt: skip
+
+    assert secret_texts(config) == ["x", "1234", "y", "a%20b", "a b"]

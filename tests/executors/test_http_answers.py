@@ -320,6 +320,7 @@ PLACES: dict[str, dict[str, Any]] = {
     "body": {"method": "POST", "body": "<{{ secret.TOKEN }}>"},
     "own body": {"method": "POST", "body": json.dumps({"deep": {"password": SECRET}})},
     "parameter": {"headers": (("X-Token", "{{ parameters.t }}"),), "parameters": {"t": SECRET}},
+    "secret parameter": {"method": "POST", "body": "<{{ parameters.token }}>", "parameters": {"token": SECRET}},
 }
 
 

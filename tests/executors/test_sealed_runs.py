@@ -10,6 +10,7 @@ import pytest
 from peregrine.domain.execution import AttemptOutcome, Claim, Outcome
 from peregrine.domain.ids import TaskId
 from peregrine.domain.payload import CustomPayload, HttpPayload, JsonObject, Payload
+from peregrine.executors.answer import Veil
 from peregrine.executors.registry import Executors
 from peregrine.ports.executor import RunContext
 from peregrine.ports.vault import sealed_parameters, sealed_task
@@ -99,3 +100,9 @@ async def test_a_secret_of_another_task_is_refused() -> None:
     assert (outcome.verdict, listener.given) == (AttemptOutcome.FAILED, [])
     why = "it was sealed for another place, or changed since"
     assert outcome.error == f"a secret of this task: /url?token can't be opened: {why}"
+
+
+def test_a_function_s_words_hide_secrets_of_addresses_and_numbers() -> None:
+    veil = Veil({"url": "http://e.x/?token=one%20two&page=2", "pin_secret": 123456, "rows": 777777})
+
+    assert veil("got one%20two, one two, 123456, 777777") == "got ***, ***, ***, 777777"
