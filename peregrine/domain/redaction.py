@@ -67,6 +67,8 @@ def secret_texts(config: JsonObject) -> list[str]:
 def payload_with_secrets(payload: Payload, change: Change) -> Payload:
     """*payload* with every secret passed through *change*; the places are those in its config."""
     if not isinstance(payload, HttpPayload):
+        if not payload.parameters:
+            return payload
         return replace(payload, parameters=with_secrets(payload.parameters, change, at="/parameters"))
     shown = with_secrets({"url": payload.url, "headers": dict(payload.headers)}, change)
     headers = shown["headers"]
