@@ -17,6 +17,7 @@ from peregrine.ports.journal import RunJournal
 from peregrine.ports.records import RecordStore
 from peregrine.ports.store import Store
 from peregrine.ports.vault import Vault
+from peregrine.usecases.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Means:
     """None: secrets are stored as they were written; never so where the store outlives the process."""
     queue_size: int = 1000
     limits: Limits = field(default_factory=Limits)
+    turns: Turns = field(default_factory=Turns)
 
     def making(self, by: Asker, *, id: TaskId, at: Moment, source: str = "api") -> Making:
         """What a reader of documents needs to make the task *id*."""

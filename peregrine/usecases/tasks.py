@@ -191,32 +191,33 @@ async def _change(
     means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless, *, action: str, touches_system: bool = False
 ) -> TaskView:
     """The task after *edit*, decided anew as long as others are quicker."""
-    for _ in range(TRIES_MAX):
-        view = await existing(means, task_id)
-        if not touches_system:
-            refuse_system(view.task)
-        elif view.task.is_system:
-            await require(means.grants, by, Permission.TASKS_ADMIN)
-        unless.check(view.task)
-        # Never before the last change, or its occurrences would be decided twice after a clock went back.
-        now = max(means.clock.now(), view.task.updated_at)
-        stored = opened_task(means.vault, view.task)
-        wanted = edit(stored, means.making(by, id=task_id, at=now))
-        if _is_same(wanted, stored):
-            return view
-        changed = sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id)
-        try:
-            await means.store.put_task(
-                changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)
-            )
-        except Stale:
-            continue
-        except Unsure:
-            await _read_back(means, changed)
-        means.bus.publish(Topic.TASKS)
-        means.bus.publish(Topic.QUEUED)
-        await note(means, by, action, task_id, before=digest(view.task), after=digest(changed))
-        return await existing(means, task_id)
+    async with means.turns.of(task_id):
+        for _ in range(TRIES_MAX):
+            view = await existing(means, task_id)
+            if not touches_system:
+                refuse_system(view.task)
+            elif view.task.is_system:
+                await require(means.grants, by, Permission.TASKS_ADMIN)
+            unless.check(view.task)
+            # Never before the last change, or its occurrences would be decided twice after a clock went back.
+            now = max(means.clock.now(), view.task.updated_at)
+            stored = opened_task(means.vault, view.task)
+            wanted = edit(stored, means.making(by, id=task_id, at=now))
+            if _is_same(wanted, stored):
+                return view
+            changed = sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id)
+            try:
+                await means.store.put_task(
+                    changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)
+                )
+            except Stale:
+                continue
+            except Unsure:
+                await _read_back(means, changed)
+            means.bus.publish(Topic.TASKS)
+            means.bus.publish(Topic.QUEUED)
+            await note(means, by, action, task_id, before=digest(view.task), after=digest(changed))
+            return await existing(means, task_id)
     raise Unavailable("the task changes too fast")
 
 

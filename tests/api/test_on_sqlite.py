@@ -100,3 +100,12 @@ async def test_what_no_text_may_hold_is_harmless_in_every_filter(world: World) -
         for where in ("tasks?q", "tasks?tags", "tasks?created_by", "executions?q", "executions?task_id"):
             answer = await world.client.get(f"/scheduler/{where}={text}", headers=world.bearer("super_admin"))
             assert (answer.status_code, answer.json()["total"]) == (200, 0), where + text
+
+
+async def test_a_hundred_who_change_one_task_all_get_their_turn(world: World) -> None:
+    path = f"/scheduler/tasks/{(await world.task())['id']}"
+
+    answers = await asyncio.gather(*(world.ask("PUT", path, {"description": f"turn {n}"}) for n in range(100)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert (await world.ask("GET", path)).json()["metadata"]["version"] == 101

@@ -32,7 +32,9 @@ from peregrine.ports.store import ClaimRequest
 from peregrine.stores.memory import MemoryStore
 from peregrine.usecases import audit, bundles, executions, keys, policies, tasks
 from peregrine.usecases.executions import Order
+from peregrine.usecases.means import Means
 from peregrine.usecases.tasks import Unless
+from peregrine.usecases.turns import Turns
 from peregrine.wire.task_input import read_new_task
 from tests.api.world import HTTP_TASK, World
 
@@ -176,6 +178,11 @@ async def test_a_clock_that_went_back_does_not_decide_twice(world: World) -> Non
 # ── rivals ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def elsewhere(world: World) -> Means:
+    """The same store in another process, where nobody waits for a turn of ours."""
+    return replace(world.means, turns=Turns())
+
+
 async def plan_by_rival(world: World, task_id: TaskId) -> None:
     """What a planner on another instance does at the same moment."""
     view = await tasks.existing(world.means, task_id)
@@ -198,7 +205,7 @@ async def test_a_planner_that_is_quicker_is_no_trouble(world: World, store: Flak
 async def test_a_person_who_is_quicker_is_built_upon(world: World, store: Flaky) -> None:
     task = await task_of(world)
     store.rivals.append(
-        lambda: tasks.update_task(world.means, BOSS, task.id, lambda stored, _: replace(stored, tags=("theirs",)))
+        lambda: tasks.update_task(elsewhere(world), BOSS, task.id, lambda stored, _: replace(stored, tags=("theirs",)))
     )
 
     view = await tasks.update_task(world.means, BOSS, task.id, described("mine"))
@@ -208,7 +215,7 @@ async def test_a_person_who_is_quicker_is_built_upon(world: World, store: Flaky)
 
 async def test_a_person_who_is_quicker_is_a_stale_precondition(world: World, store: Flaky) -> None:
     task = await task_of(world)
-    store.rivals.append(lambda: tasks.update_task(world.means, BOSS, task.id, described("theirs")))
+    store.rivals.append(lambda: tasks.update_task(elsewhere(world), BOSS, task.id, described("theirs")))
 
     with pytest.raises(Stale):
         await tasks.update_task(world.means, BOSS, task.id, described("mine"), Unless(frozenset({1})))
