@@ -19,7 +19,8 @@ GOOD: Final[dict[str, Any]] = {
 _STRANGE: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 2**53, 2**63, 10**400, 1.5, 1e308, float("nan"), float("inf"), "", " ", "\0", "\ud800",
     "\uff41", "\u202e", "a" * 5000, "'; DROP TABLE tasks;--", "$ne", {"$gt": ""}, [], {}, [[]], "***", "P1D", "1e9h",
-    "-5s", "0 0 0 30 2 *", "* * * * *", "*/0 * * * * *", "@reboot", "http", "system", "../../etc/passwd", "{{7*7}}", "%00",
+    "-5s", "0 0 0 30 2 *", "* * * * *", "*/0 * * * * *", "@reboot", "http", "system", "../../etc/passwd", "{{7*7}}",
+    "%00",
 )  # fmt: skip
 _READ_ONLY: Final = (
     "id", "is_system", "source", "version", "created_by", "created_at", "status", "next_run", "last_run", "metadata",
