@@ -98,9 +98,12 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
     for hint in _register(settings.functions):
         log.warning("executors", hint=hint)
     async with AsyncExitStack() as stack:
+        is_emptied = not data_dir.store.exists() and data_dir.was_used
         store = SqliteStore(data_dir.store)
         stack.push_async_callback(store.close)
         await store.open()
+        if is_emptied:
+            log.warning("store_created", hint=_EMPTIED.format(path=data_dir.store))
         ground = Ground(
             settings=settings,
             store=store,
@@ -136,6 +139,12 @@ async def _seal_old(ground: Ground, log: Logger) -> None:
     sealed = await admitted(ground.store, ground.vault, ground.clock)
     if sealed.tasks:
         log.info("secrets_sealed", tasks=sealed.tasks)
+
+
+_EMPTIED: Final = (
+    "{path} was missing from a data directory that was used before; an empty store was made. If tasks should be here,"
+    " stop now and put the file back, or restore a backup"
+)
 
 
 def _engine(ground: Ground, executors: Executors, observer: Observer) -> Engine:
@@ -273,6 +282,7 @@ def _register(modules: Sequence[str]) -> list[str]:
 
     Raises:  BadConfiguration for a module of the settings that can't be imported.
     """
+    importlib.import_module("peregrine.app.first_steps")
     here = str(Path.cwd())
     if modules and here not in sys.path:
         sys.path.insert(0, here)

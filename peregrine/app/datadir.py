@@ -35,6 +35,11 @@ class DataDir:
         return self.path / STORE
 
     @property
+    def was_used(self) -> bool:
+        """Whether a service has lived here before: its signing secret or its operator's token stands here."""
+        return any((self.path / name).exists() for name in (SIGNING_SECRET, OPERATOR_TOKEN))
+
+    @property
     def operator_token(self) -> Path:
         """The operator's token."""
         return self.path / OPERATOR_TOKEN

@@ -10,7 +10,8 @@ from peregrine.app.credentials import Credentials
 from peregrine.app.datadir import DataDir
 
 SAMPLE: Final = (
-    '{"name": "hello", "type": "http", "schedule": "*/5 * * * * *", "config": {"url": "https://example.org/"}}'
+    '{"name": "hello", "type": "function", "schedule": "* * * * * *",'
+    ' "config": {"function_name": "hello", "module": "peregrine"}}'
 )
 
 
@@ -46,7 +47,7 @@ def _first_steps(url: str, token: str) -> list[str]:
     header = '"Authorization: Bearer $PEREGRINE_TOKEN"'
     return [
         "",
-        "Paste this to make a task that runs every five seconds, and after some of them what became of it:",
+        "Paste this to make a task that runs every second, and after a few what became of it:",
         "",
         f"  export PEREGRINE_TOKEN={token}",
         f"  curl -sS -X POST {url}/scheduler/tasks -H {header} -H 'Content-Type: application/json' \\",

@@ -391,7 +391,7 @@ class Egress:
         except ValueError:
             return _refused("the look-up gave something that is no address")
         if self._is_reserved(found, port, host):
-            return _refused(f"{found} port {port} belongs to the scheduler itself")
+            return _refused(f"{found} port {port} belongs to the scheduler itself", remedy=f"{found}:{port}")
         if self._opens_address(found, port):
             return _ALLOWED
         word = class_of(found)

@@ -186,7 +186,9 @@ class LogObserver:
 
     def _each(self, name: str, settlements: Sequence[Settlement], write: Callable[..., Any] | None = None) -> None:
         for one in settlements[:TOLD_EACH]:
-            self._say(write or self._logger.info, _name(name, one), **_fields(one))
+            # What was given up for good is worth waking up for; a retry is not.
+            usual = self._logger.warning if one.state is State.FAILED else self._logger.info
+            self._say(write or usual, _name(name, one), **_fields(one))
         if rest := settlements[TOLD_EACH:]:
             self._say(write or self._logger.info, f"{name}_more", **_counts(rest))
 

@@ -162,7 +162,7 @@ class Anchor:
     def check(self) -> None:
         """Raises:  Unavailable when the path does not lead to the same file any more."""
         if self._look() != self._known:
-            raise Unavailable("the store's file was moved or replaced while it was open; restart the service")
+            raise Unavailable("the store's file was moved or replaced while it was open; put it back")
 
     def _look(self) -> tuple[int, int] | None:
         try:
