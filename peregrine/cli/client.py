@@ -28,11 +28,12 @@ class Away(Exception):
 
 
 class Refused(Exception):
-    """The service said no: ``status`` and its problem document."""
+    """The service said no: ``status``, its problem document, and what may help in a line of its own."""
 
-    def __init__(self, status: int, problem: Document) -> None:
+    def __init__(self, status: int, problem: Document, hint: str = "") -> None:
         self.status = status
         self.problem = problem
+        self.hint = hint
         super().__init__(self._line())
 
     def _line(self) -> str:
@@ -45,8 +46,8 @@ class Refused(Exception):
             if isinstance(fault, dict)
         ]
         lines = [f"{self.status} {detail}".rstrip(), *(f"  {fault}" for fault in faults)]
-        if self.status == 401:
-            lines.append("  set PEREGRINE_TOKEN, or --data-dir to where the service keeps its operator-token")
+        if self.hint:
+            lines.append(f"  {self.hint}")
         return "\n".join(lines)
 
 
@@ -56,6 +57,8 @@ class Client:
 
     url: str
     token: str = ""
+    hint_unknown: str = ""
+    """What to say to who is not known (401): which token it was, and what to do."""
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def get(self, *path: str, **query: object) -> Document:
@@ -77,7 +80,7 @@ class Client:
         with self._asked(method, target, None if body is None else json.dumps(body).encode(), JSON) as answer:
             document = _document(answer.read(BYTES_MAX))
             if answer.status >= 400:
-                raise Refused(answer.status, document)
+                raise self._refused(answer.status, document)
             return document
 
     def events(self, *path: str, **query: object) -> Iterator[tuple[str, str, Document]]:
@@ -87,7 +90,7 @@ class Client:
         """
         with self._asked("GET", self._target(path, query), None, EVENTS) as answer:
             if answer.status >= 400:
-                raise Refused(answer.status, _document(answer.read(BYTES_MAX)))
+                raise self._refused(answer.status, _document(answer.read(BYTES_MAX)))
             fields: dict[str, str] = {}
             while line := answer.readline(BYTES_MAX):
                 text = line.decode("utf-8", "replace").rstrip("\r\n")
@@ -97,6 +100,9 @@ class Client:
                 elif "data" in fields:
                     yield fields.get("event", "message"), fields.get("id", ""), _document(fields["data"].encode())
                     fields = {}
+
+    def _refused(self, status: int, problem: Document) -> Refused:
+        return Refused(status, problem, self.hint_unknown if status == http.client.UNAUTHORIZED else "")
 
     def _target(self, path: tuple[str, ...], query: Mapping[str, object] | None) -> str:
         target = urlsplit(self.url).path.rstrip("/") + "/scheduler/" + "/".join(quote(one, safe="") for one in path)

@@ -36,7 +36,8 @@ def cli(context: click.Context) -> None:
     """Peregrine, a task scheduler that records every occurrence.
 
     `peregrine serve` runs the service; `tasks`, `executions`, `status`, `stats` and `preview` ask it over HTTP. They
-    find it by PEREGRINE_URL and show PEREGRINE_TOKEN, or the operator token in the data directory.
+    find it by PEREGRINE_URL and show the operator token in --data-dir, else PEREGRINE_TOKEN, else that in the data
+    directory.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

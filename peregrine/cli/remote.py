@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec
 
 import click
+from click.core import ParameterSource
 
 from peregrine.cli import render
 from peregrine.cli.client import Client, Document
@@ -79,18 +80,31 @@ def remote(verb: Callable[Concatenate[Session, P], Any]) -> Callable[P, Any]:
         show_default=True,
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Where operator-token is, unless PEREGRINE_TOKEN is set.",
+        help="Where operator-token is; typed, it beats PEREGRINE_TOKEN.",
     )
     @click.option("--token", envvar="PEREGRINE_TOKEN", default="", hidden=True)
     @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
     @wraps(verb)
     def with_session(*args: P.args, **kwargs: P.kwargs) -> Any:
         url, data_dir = str(kwargs.pop("server")), kwargs.pop("data_dir")
-        token = str(kwargs.pop("token")) or kept_token(Path(str(data_dir)))
-        session = Session(Client(url, token), as_json=bool(kwargs.pop("as_json")))
+        token, hint = _token(str(kwargs.pop("token")), Path(str(data_dir)))
+        session = Session(Client(url, token, hint), as_json=bool(kwargs.pop("as_json")))
         return verb(session, *args, **kwargs)
 
     return with_session  # fmt: skip
+
+
+def _token(given: str, data_dir: Path) -> tuple[str, str]:
+    """The token to show, and what to say if it is refused. What was typed wins over the environment."""
+    source = click.get_current_context().get_parameter_source
+    if given and source("token") is ParameterSource.COMMANDLINE:
+        return given, "the token given by --token was refused"
+    if given and source("data_dir") is not ParameterSource.COMMANDLINE:
+        return given, "the token in PEREGRINE_TOKEN was refused; unset it or pass --data-dir"
+    file = data_dir / TOKEN_FILE
+    if kept := kept_token(data_dir):
+        return kept, f"the token in {file} was refused"
+    return "", f"there is no token in {file} that this user may read; set PEREGRINE_TOKEN or pass another --data-dir"
 
 
 def kept_token(data_dir: Path) -> str:

@@ -31,7 +31,17 @@ EXECUTION = {
     "started_at": "2030-01-01T00:00:00Z", "duration": "5s", "retry_count": 1, "error": "too slow",
     "attempts": [{"attempt": 1, "epoch": 1, "worker_id": "w", "outcome": "timed_out", "error": "too slow"}],
 }  # fmt: skip
+NO_TOKEN = (
+    "there is no token in bare/operator-token that this user may read; set PEREGRINE_TOKEN or pass another --data-dir"
+)
 OCCURRENCE = {"scheduled_for": "2030-01-01T00:00:00Z", "count": 1, "verdict": "skipped", "reason": "overlap"}
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory that the verb is typed in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def listed(name: str, *items: Any) -> dict[str, Any]:
@@ -199,13 +209,28 @@ def test_a_refusal_names_every_fault(machine: Machine, peregrine: Typed) -> None
     assert said.err == "peregrine: 400 The task is wrong.\n  /name: is taken\n  /: odd\n"
 
 
-def test_who_is_not_known_hears_where_tokens_are(machine: Machine, peregrine: Typed) -> None:
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ((), "the token in PEREGRINE_TOKEN was refused; unset it or pass --data-dir"),
+        (("--data-dir", "kept"), "the token in kept/operator-token was refused"),
+        (("--data-dir", "bare"), NO_TOKEN),
+        (("--token", "typed"), "the token given by --token was refused"),
+    ],
+    ids=["environment", "file", "none", "typed"],
+)  # fmt: skip
+def test_who_is_not_known_hears_which_token_it_was(
+    machine: Machine, peregrine: Typed, in_tmp: Path, words: tuple[str, ...], hint: str
+) -> None:
+    """A 401 names the token that was shown and what to do about it."""
+    (in_tmp / "kept").mkdir()
+    (in_tmp / "kept" / "operator-token").write_text("kept\n")
     machine.lay_out({"detail": "Sign in."}, status=401)
 
-    said = peregrine("tasks", "list")
+    said = peregrine("tasks", "list", *words)
 
     assert said.code == 1
-    assert "PEREGRINE_TOKEN" in said.err
+    assert said.err == f"peregrine: 401 Sign in.\n  {hint}\n"
 
 
 def test_an_answer_that_is_no_json_is_said(machine: Machine, peregrine: Typed) -> None:
@@ -250,6 +275,32 @@ def test_the_token_of_the_data_directory_is_used(
     peregrine("stats", "--data-dir", str(tmp_path))
 
     assert machine.heard[0].token == "kept"
+
+
+@pytest.mark.parametrize(("kept", "shown"), [("kept\n", "kept"), ("", "")], ids=["kept", "none"])
+def test_a_data_directory_that_was_typed_wins_over_the_environment(
+    machine: Machine, peregrine: Typed, tmp_path: Path, kept: str, shown: str
+) -> None:
+    """``--data-dir`` beats PEREGRINE_TOKEN, also where it holds no token: another's is not shown instead."""
+    (tmp_path / "operator-token").write_text(kept)
+    machine.lay_out({})
+
+    peregrine("stats", "--data-dir", str(tmp_path))
+
+    assert machine.heard[0].token == shown
+
+
+def test_a_data_directory_of_the_environment_does_not(
+    machine: Machine, peregrine: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SCHEDULER_DATA_DIR names no token while PEREGRINE_TOKEN is set."""
+    (tmp_path / "operator-token").write_text("kept\n")
+    monkeypatch.setenv("SCHEDULER_DATA_DIR", str(tmp_path))
+    machine.lay_out({})
+
+    peregrine("stats")
+
+    assert machine.heard[0].token == "a-token"
 
 
 def test_what_others_wrote_moves_no_cursor(machine: Machine, peregrine: Typed) -> None:
