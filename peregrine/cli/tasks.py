@@ -40,6 +40,12 @@ OCCURRENCE_COLUMNS: render.Columns = (
 )
 
 
+class Unasked(click.ClickException):
+    """What is not done unasked, and nobody could be asked."""
+
+    exit_code = 2
+
+
 def _counted(task: Mapping[str, Any], name: str) -> object:
     return (task.get("metadata") or {}).get(name)
 
@@ -222,9 +228,15 @@ def read_parameters(pairs: Sequence[str]) -> Document:
 @remote
 def delete_task(session: Session, task_id: str, *, yes: bool) -> None:
     """Delete a task; what runs is cancelled, its history stays until retention."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete task {render.plain(task_id)}?", abort=True)
+    if not yes:
+        _ask_first(f"Delete task {render.plain(task_id)}?")
     session.confirm(session.client.ask("DELETE", ("tasks", task_id)), f"deleted {render.plain(task_id)}")
+
+
+def _ask_first(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise Unasked("nobody is at a terminal to be asked; add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 @tasks.command("execute")

@@ -59,7 +59,7 @@ def listed(name: str, *items: Any) -> dict[str, Any]:
          None, listed("tasks", TASK), "t-1"),
         ("tasks get t-1", "GET", "/scheduler/tasks/t-1", None, TASK, "metadata.tags           a, b"),
         ("tasks get ../a?b", "GET", "/scheduler/tasks/..%2Fa%3Fb", None, TASK, "ping"),
-        ("tasks delete t-1", "DELETE", "/scheduler/tasks/t-1", None, {"message": "gone"}, "deleted t-1"),
+        ("tasks delete t-1 -y", "DELETE", "/scheduler/tasks/t-1", None, {"message": "gone"}, "deleted t-1"),
         ("tasks execute t-1", "POST", "/scheduler/tasks/t-1/execute", None, {"execution_id": "e-9"}, "e-9"),
         ("tasks execute t-1 -p n=3 -p who=me --priority high", "POST", "/scheduler/tasks/t-1/execute",
          {"priority": "high", "parameters": {"n": 3, "who": "me"}}, {"execution_id": "e-9"}, "e-9"),
@@ -185,6 +185,15 @@ def test_wrong_usage_is_2_and_asks_nobody(machine: Machine, peregrine: Typed, wo
 
     assert said.code == 2
     assert said.err.startswith(("Usage:", "Error:"))
+    assert machine.heard == []
+
+
+def test_nothing_is_deleted_unasked(machine: Machine, peregrine: Typed) -> None:
+    """Without a terminal to ask at, ``--yes`` must be said: one line, exit code 2, no request."""
+    said = peregrine("tasks", "delete", "t-1")
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "Error: nobody is at a terminal to be asked; add --yes\n"
     assert machine.heard == []
 
 
