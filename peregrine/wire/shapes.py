@@ -39,7 +39,12 @@ DESCRIPTION_MAX: Final = 500
 TAGS_MAX: Final = 32
 TAG_MAX: Final = 64
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN: Final = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+)
+"""Controls, and what nobody sees or what turns the text around it: with these one name can look like another. The two
+joiners are not among them, since scripts and emoji are written with them."""
+_CONTROL = re.compile(f"[{_UNSEEN}]")
 
 
 class Shape(BaseModel):
@@ -65,7 +70,7 @@ def fault(message: str) -> PydanticCustomError:
 
 def _no_control(text: str) -> str:
     if _CONTROL.search(text):
-        raise fault("must not hold line breaks or control characters")
+        raise fault("must not hold line breaks, control characters or invisible signs")
     return text
 
 
@@ -181,9 +186,8 @@ def _word(member: Any) -> str:
     return str(getattr(member, "word", member.value))
 
 
-_C: Final = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
-_VISIBLE: Final = {"pattern": f"^[^{_C}]*[^\\s{_C}][^{_C}]*$"}
-_TAG: Final = {"pattern": f"^[^,{_C}]*[^\\s,{_C}][^,{_C}]*$"}
+_VISIBLE: Final = {"pattern": f"^[^{_UNSEEN}]*[^\\s{_UNSEEN}][^{_UNSEEN}]*$"}
+_TAG: Final = {"pattern": f"^[^,{_UNSEEN}]*[^\\s,{_UNSEEN}][^,{_UNSEEN}]*$"}
 NameText = Annotated[
     str, Field(min_length=1, max_length=NAME_MAX, json_schema_extra=_VISIBLE), AfterValidator(_visible)
 ]
