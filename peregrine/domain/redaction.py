@@ -42,6 +42,11 @@ def is_secret_name(name: str) -> bool:
     return len(words) > 1 and words[-1] == "key" and words[-2] in _KEY_KINDS
 
 
+def _is_secret_in_query(key: str) -> bool:
+    """The same for the query of an address, where a plain ``key`` is what many services call their API key."""
+    return key.lower() == "key" or is_secret_name(key)
+
+
 def hidden(config: JsonObject) -> JsonObject:
     """*config* with every secret replaced by ``***``, at any depth, in the query of an address too."""
     return with_secrets(config, lambda value, place: HIDDEN)
@@ -95,7 +100,7 @@ def _changed(name: str, value: JsonValue, at: str, change: Change) -> JsonValue:
         return [_changed("", item, f"{at}/{index}", change) for index, item in enumerate(value)]
     if name == "url" and isinstance(value, str):
         return _with_query(
-            value, lambda key, text: str(change(text, f"{at}?{key}")) if text and is_secret_name(key) else text
+            value, lambda key, text: str(change(text, f"{at}?{key}")) if text and _is_secret_in_query(key) else text
         )
     return value
 
@@ -126,7 +131,7 @@ def _restored_url(url: str, stored: str, at: str, faults: list[Fault]) -> str:
     known = {unquote_plus(key): text for key, _, text in (pair.partition("=") for pair in query.split("&"))}
 
     def fill(key: str, text: str) -> str:
-        if text != HIDDEN or not is_secret_name(key):
+        if text != HIDDEN or not _is_secret_in_query(key):
             return text
         if known.get(key, HIDDEN) == HIDDEN:
             faults.append(Fault(at, f"{HIDDEN} in {key!r} keeps what is stored, but nothing is stored here"))

@@ -37,6 +37,13 @@ def test_hiding_leaves_no_trace_and_touches_nothing_else() -> None:
     assert shown["headers"] == {"Authorization": HIDDEN, "Accept": "*/*"}
 
 
+def test_a_key_is_secret_in_an_address_alone() -> None:
+    config: JsonObject = {"url": "https://example.com/?key=canary&monkey=1", "key": "plain"}
+
+    assert hidden(config) == {"url": f"https://example.com/?key={HIDDEN}&monkey=1", "key": "plain"}
+    assert restored(hidden(config), config) == (config, [])
+
+
 def test_what_was_hidden_comes_back_whole() -> None:
     assert restored(hidden(CONFIG), CONFIG) == (CONFIG, [])
 
