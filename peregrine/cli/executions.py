@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 import click
 
 from peregrine.cli import render
-from peregrine.cli.client import Away, Document
+from peregrine.cli.client import Away, Client, Document, Refused
+from peregrine.cli.naming import NOT_FOUND, id_of
 from peregrine.cli.remote import Session, remote
+from peregrine.domain.ids import is_id
 
 OUTCOMES: Final = click.Choice(["succeeded", "failed", "timed_out", "cancelled", "abandoned"])
 ERROR_SHOWN: Final = 60
@@ -53,16 +56,30 @@ def executions() -> None:
 @executions.command("list")
 @click.option("--status", type=click.Choice(["pending", "running", "completed", "failed"]), help="Only these.")
 @click.option("--outcome", type=OUTCOMES, help="Only these.")
-@click.option("--task", "task_id", metavar="ID", help="Of this task.")
+@click.option("--task", metavar="TASK", help="Of the task with this id or exact name.")
 @click.option("--trigger", type=click.Choice(["schedule", "manual", "retry", "workflow"]), help="Only these.")
 @click.option("--since", "started_after", help="Started at or after this RFC 3339 moment.")
 @click.option("--before", "started_before", help="Started before this RFC 3339 moment.")
 @click.option("--page-size", type=click.IntRange(1, 100), default=20, show_default=True, help="Lines.")
 @click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which part.")
 @remote
-def list_executions(session: Session, /, **query: object) -> None:
+def list_executions(session: Session, /, task: str | None, **query: object) -> None:
     """List executions, waiting ones first, then the newest."""
-    session.show_list(session.client.get("executions", **query), "executions", EXECUTION_COLUMNS)
+    session.show_list(_executions(session.client, task, query), "executions", EXECUTION_COLUMNS)
+
+
+def _executions(client: Client, task: str | None, query: Mapping[str, object]) -> Document:
+    """A filter by an id that finds none is tried as a name."""
+    found: Document = {}
+    if task is None or is_id(task):
+        found = client.get("executions", task_id=task, **query)
+    if task is None or found.get("total"):
+        return found
+    if (id := id_of(client, task)) is not None:
+        return client.get("executions", task_id=id, **query)
+    if not found:
+        raise Refused(NOT_FOUND, {"detail": f"no task is named {task!r}"})
+    return found
 
 
 @executions.command("get")

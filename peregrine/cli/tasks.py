@@ -13,6 +13,7 @@ import click
 from peregrine.cli import render
 from peregrine.cli.client import Document
 from peregrine.cli.executions import EXECUTION_COLUMNS, shown_execution
+from peregrine.cli.naming import ask_about
 from peregrine.cli.remote import Session, remote
 
 KINDS: Final = click.Choice(["http", "function", "system", "custom"])
@@ -30,6 +31,7 @@ TASK_COLUMNS: render.Columns = (
     render.Column("ok", lambda task: _counted(task, "success_count"), weight=4),
     render.Column("failed", lambda task: _counted(task, "failure_count"), weight=4),
 )
+HISTORY_COLUMNS: render.Columns = tuple(column for column in EXECUTION_COLUMNS if column.title != "task")
 OCCURRENCE_COLUMNS: render.Columns = (
     render.Column("scheduled for", lambda one: one.get("scheduled_for"), weight=render.ALWAYS, is_moment=True),
     render.Column("last", lambda one: one.get("last"), weight=3, is_moment=True),
@@ -56,9 +58,14 @@ def paged(verb: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which part.")(verb)
 
 
+def named(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The task that a verb is about."""
+    return click.argument("task", metavar="TASK")(verb)
+
+
 @click.group(short_help="List, make and steer tasks.")
 def tasks() -> None:
-    """Tasks: what runs, when, and how carefully."""
+    """Tasks: what runs, when, and how carefully. TASK is a task's id or its exact name."""
 
 
 @tasks.command("list")
@@ -78,11 +85,11 @@ def list_tasks(session: Session, /, kind: str | None, tags: tuple[str, ...], tex
 
 
 @tasks.command("get")
-@click.argument("task_id", metavar="ID")
+@named
 @remote
-def get_task(session: Session, task_id: str) -> None:
+def get_task(session: Session, task: str) -> None:
     """Show one task."""
-    session.show(session.client.get("tasks", task_id))
+    session.show(ask_about(session.client, "GET", (task,)))
 
 
 def defining(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,13 +143,13 @@ def create_task(session: Session, /, **options: Any) -> None:
 
 
 @tasks.command("update")
-@click.argument("task_id", metavar="ID")
+@named
 @defining
 @remote
-def update_task(session: Session, /, task_id: str, **options: Any) -> None:
+def update_task(session: Session, /, task: str, **options: Any) -> None:
     """Change what is given and nothing else (options of http, function and custom replace the whole config)."""
-    task = session.client.ask("PUT", ("tasks", task_id), body=task_body(options))
-    session.confirm(task, f"updated {render.plain(task.get('id'))}, next run {render.plain(task.get('next_run'))}")
+    after = ask_about(session.client, "PUT", (task,), body=task_body(options))
+    session.confirm(after, f"updated {render.plain(after.get('id'))}, next run {render.plain(after.get('next_run'))}")
 
 
 def task_body(options: Mapping[str, Any]) -> Document:
@@ -223,110 +230,110 @@ def read_parameters(pairs: Sequence[str]) -> Document:
 
 
 @tasks.command("delete")
-@click.argument("task_id", metavar="ID")
+@named
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @remote
-def delete_task(session: Session, task_id: str, *, yes: bool) -> None:
+def delete_task(session: Session, task: str, *, yes: bool) -> None:
     """Delete a task; what runs is cancelled, its history stays until retention."""
     if not yes:
-        _ask_first(f"Delete task {render.plain(task_id)}?")
-    session.confirm(session.client.ask("DELETE", ("tasks", task_id)), f"deleted {render.plain(task_id)}")
+        _ask_first(f"Delete task {render.plain(task)}?")
+    session.confirm(ask_about(session.client, "DELETE", (task,)), f"deleted {render.plain(task)}")
 
 
 def _ask_first(question: str) -> None:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Unasked("nobody is at a terminal to be asked; add --yes")
     click.confirm(question, abort=True, err=True)
 
 
 @tasks.command("execute")
-@click.argument("task_id", metavar="ID")
+@named
 @click.option("-p", "--param", "parameters", multiple=True, metavar="KEY=VALUE", help="For this run; repeat it.")
 @click.option("--priority", type=PRIORITIES, help="For this run.")
 @remote
-def execute_task(session: Session, task_id: str, parameters: tuple[str, ...], priority: str | None) -> None:
+def execute_task(session: Session, task: str, parameters: tuple[str, ...], priority: str | None) -> None:
     """Run a task now; prints the execution's id."""
     body: Document = {"priority": priority} if priority else {}
     if parameters:
         body["parameters"] = read_parameters(parameters)
-    answer = session.client.post("tasks", task_id, "execute", body=body or None)
+    answer = ask_about(session.client, "POST", (task, "execute"), body=body or None)
     session.confirm(answer, render.plain(answer.get("execution_id")))
 
 
 @tasks.command("stop")
-@click.argument("task_id", metavar="ID")
+@named
 @remote
-def stop_task(session: Session, task_id: str) -> None:
+def stop_task(session: Session, task: str) -> None:
     """Cancel what runs and what waits, and pause the task."""
-    answer = session.client.post("tasks", task_id, "stop")
+    answer = ask_about(session.client, "POST", (task, "stop"))
     session.confirm(answer, render.plain(answer.get("message", "stopped")))
 
 
 @tasks.command("pause")
-@click.argument("task_id", metavar="ID")
+@named
 @click.option("--reason", help="Kept with the task.")
 @click.option("--until", help="RFC 3339 moment at which the pause ends by itself.")
 @remote
-def pause_task(session: Session, task_id: str, reason: str | None, until: str | None) -> None:
+def pause_task(session: Session, task: str, reason: str | None, until: str | None) -> None:
     """Let nothing start by schedule until it is resumed."""
     body = {name: value for name, value in (("reason", reason), ("until", until)) if value}
-    _steer(session, task_id, "pause", body)
+    _steer(session, task, "pause", body)
 
 
 @tasks.command("resume")
-@click.argument("task_id", metavar="ID")
+@named
 @remote
-def resume_task(session: Session, task_id: str) -> None:
+def resume_task(session: Session, task: str) -> None:
     """End a pause."""
-    _steer(session, task_id, "resume")
+    _steer(session, task, "resume")
 
 
 @tasks.command("enable")
-@click.argument("task_id", metavar="ID")
+@named
 @remote
-def enable_task(session: Session, task_id: str) -> None:
+def enable_task(session: Session, task: str) -> None:
     """Let a task run by its schedule."""
-    _steer(session, task_id, "enable")
+    _steer(session, task, "enable")
 
 
 @tasks.command("disable")
-@click.argument("task_id", metavar="ID")
+@named
 @remote
-def disable_task(session: Session, task_id: str) -> None:
+def disable_task(session: Session, task: str) -> None:
     """Take a task out of service without deleting it."""
-    _steer(session, task_id, "disable")
+    _steer(session, task, "disable")
 
 
-def _steer(session: Session, task_id: str, verb: str, body: Document | None = None) -> None:
-    task = session.client.post("tasks", task_id, verb, body=body or None)
-    status, next_run = render.plain(task.get("status")), render.plain(task.get("next_run"))
-    session.confirm(task, f"{render.plain(task_id)} is {status}, next run {next_run}")
+def _steer(session: Session, task: str, verb: str, body: Document | None = None) -> None:
+    after = ask_about(session.client, "POST", (task, verb), body=body or None)
+    status, next_run = render.plain(after.get("status")), render.plain(after.get("next_run"))
+    session.confirm(after, f"{render.plain(task)} is {status}, next run {next_run}")
 
 
 @tasks.command("history")
-@click.argument("task_id", metavar="ID")
+@named
 @paged
 @remote
-def show_history(session: Session, task_id: str, page: int, page_size: int) -> None:
+def show_history(session: Session, task: str, page: int, page_size: int) -> None:
     """List a task's executions, the newest first."""
-    document = session.client.get("tasks", task_id, "history", page=page, page_size=page_size)
-    session.show_list(document, "executions", EXECUTION_COLUMNS)
+    document = ask_about(session.client, "GET", (task, "history"), query={"page": page, "page_size": page_size})
+    session.show_list(document, "executions", HISTORY_COLUMNS)
 
 
 @tasks.command("execution")
-@click.argument("task_id", metavar="ID")
+@named
 @click.argument("execution_id", metavar="EXECUTION")
 @remote
-def show_execution(session: Session, task_id: str, execution_id: str) -> None:
+def show_execution(session: Session, task: str, execution_id: str) -> None:
     """Show one execution of a task."""
-    shown_execution(session, session.client.get("tasks", task_id, "executions", execution_id))
+    shown_execution(session, ask_about(session.client, "GET", (task, "executions", execution_id)))
 
 
 @tasks.command("occurrences")
-@click.argument("task_id", metavar="ID")
+@named
 @paged
 @remote
-def list_occurrences(session: Session, task_id: str, page: int, page_size: int) -> None:
+def list_occurrences(session: Session, task: str, page: int, page_size: int) -> None:
     """List what became of each scheduled moment, those that did not run with their reason."""
-    document = session.client.get("tasks", task_id, "occurrences", page=page, page_size=page_size)
+    document = ask_about(session.client, "GET", (task, "occurrences"), query={"page": page, "page_size": page_size})
     session.show_list(document, "occurrences", OCCURRENCE_COLUMNS)

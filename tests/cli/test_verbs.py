@@ -58,7 +58,7 @@ def listed(name: str, *items: Any) -> dict[str, Any]:
          "GET", "/scheduler/tasks?type=http&tags=a%2Cb&q=x&status=failed&enabled=false&sort=-name&page=2&page_size=5",
          None, listed("tasks", TASK), "t-1"),
         ("tasks get t-1", "GET", "/scheduler/tasks/t-1", None, TASK, "metadata.tags           a, b"),
-        ("tasks get ../a?b", "GET", "/scheduler/tasks/..%2Fa%3Fb", None, TASK, "ping"),
+        ("executions get ../a?b", "GET", "/scheduler/executions/..%2Fa%3Fb", None, EXECUTION, "e-1"),
         ("tasks delete t-1 -y", "DELETE", "/scheduler/tasks/t-1", None, {"message": "gone"}, "deleted t-1"),
         ("tasks execute t-1", "POST", "/scheduler/tasks/t-1/execute", None, {"execution_id": "e-9"}, "e-9"),
         ("tasks execute t-1 -p n=3 -p who=me --priority high", "POST", "/scheduler/tasks/t-1/execute",
@@ -103,6 +103,100 @@ def test_json_is_the_answer_itself(machine: Machine, peregrine: Typed) -> None:
     machine.lay_out(listed("tasks", TASK))
 
     assert json.loads(peregrine("tasks", "list", "--json").out) == listed("tasks", TASK)
+
+
+# ── a task by its name ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "rest"),
+    [
+        ("get", "GET", ""),
+        ("update --priority low", "PUT", ""),
+        ("delete --yes", "DELETE", ""),
+        ("execute", "POST", "/execute"),
+        ("stop", "POST", "/stop"),
+        ("pause", "POST", "/pause"),
+        ("resume", "POST", "/resume"),
+        ("enable", "POST", "/enable"),
+        ("disable", "POST", "/disable"),
+        ("history", "GET", "/history?page=1&page_size=20"),
+        ("occurrences", "GET", "/occurrences?page=1&page_size=20"),
+    ],
+    ids=lambda value: value if value.islower() else "",
+)
+def test_a_verb_takes_the_exact_name(machine: Machine, peregrine: Typed, words: str, method: str, rest: str) -> None:
+    """What is no task's id is looked for among the names; the verb then asks by the id."""
+    verb, *options = words.split()
+    machine.lay_out({"detail": "no task"}, status=404)
+    machine.lay_out(listed("tasks", TASK | {"id": "t-9", "name": "ping-2"}, TASK), TASK)
+
+    said = peregrine("tasks", verb, "ping", *options)
+
+    assert said.code == 0
+    assert [(heard.method, heard.path) for heard in machine.heard] == [
+        (method, f"/scheduler/tasks/ping{rest}"),
+        ("GET", "/scheduler/tasks?q=ping&page_size=100"),
+        (method, f"/scheduler/tasks/t-1{rest}"),
+    ]
+
+
+def test_what_can_be_no_id_is_looked_up_at_once_on_every_page(machine: Machine, peregrine: Typed) -> None:
+    """A name with blanks or slashes never gets into a path, and may stand on a later page."""
+    machine.lay_out(listed("tasks", TASK) | {"total_pages": 2})
+    machine.lay_out(listed("tasks", TASK | {"name": "a b/pause"}) | {"page": 2, "total_pages": 2}, TASK)
+
+    said = peregrine("tasks", "get", "a b/pause")
+
+    assert said.code == 0
+    assert [heard.path for heard in machine.heard] == [
+        "/scheduler/tasks?q=a+b%2Fpause&page_size=100",
+        "/scheduler/tasks?q=a+b%2Fpause&page_size=100&page=2",
+        "/scheduler/tasks/t-1",
+    ]
+
+
+def test_neither_id_nor_name_is_said(machine: Machine, peregrine: Typed) -> None:
+    """Part of a name is no name, and nothing is asked of the task that has it."""
+    machine.lay_out({"detail": "no task with id 'pin'"}, status=404)
+    machine.lay_out(listed("tasks", TASK))
+
+    said = peregrine("tasks", "delete", "pin", "-y")
+    named = peregrine("tasks", "get", "a b")
+
+    assert (said.code, said.err) == (1, "peregrine: 404 no task with id 'pin'\n  and no task is named 'pin'\n")
+    assert (named.code, named.err) == (1, "peregrine: 404 no task is named 'a b'\n")
+    assert [heard.method for heard in machine.heard] == ["DELETE", "GET", "GET"]
+
+
+def test_executions_of_a_task_by_its_name(machine: Machine, peregrine: Typed) -> None:
+    """A filter that finds nothing as an id is tried as a name."""
+    machine.lay_out(listed("executions"), listed("tasks", TASK), listed("executions", EXECUTION))
+
+    said = peregrine("executions", "list", "--task", "ping")
+
+    assert "e-1" in said.out
+    assert machine.heard[-1].path == "/scheduler/executions?task_id=t-1&page_size=20&page=1"
+
+
+def test_executions_of_no_task_are_none(machine: Machine, peregrine: Typed) -> None:
+    """What may be the id of a task that is gone has an empty list; what can be no id is refused."""
+    machine.lay_out(listed("executions"), listed("tasks"))
+
+    gone, refused = peregrine("executions", "list", "--task", "t-7"), peregrine("executions", "list", "--task", "a b")
+
+    assert (gone.code, gone.err) == (0, "no executions\n")
+    assert (refused.code, refused.err) == (1, "peregrine: 404 no task is named 'a b'\n")
+
+
+def test_a_history_names_no_task(machine: Machine, peregrine: Typed) -> None:
+    """The task was typed a moment ago; its id is not repeated on every row."""
+    machine.lay_out(listed("executions", EXECUTION))
+
+    said = peregrine("tasks", "history", "t-1")
+
+    assert "TASK" not in said.out
+    assert "t-1" not in said.out
 
 
 # ── making tasks ─────────────────────────────────────────────────────────────────────────────────
