@@ -63,6 +63,9 @@ async def test_many_outcomes_that_wait_to_be_stored_leave_fewer_slots_free() -> 
     assert (pool.active, len(pool.runs()), pool.free) == (0, 6, 2)
 
 
+GARBAGE = Outcome(verdict=AttemptOutcome.FAILED, detail=None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "work",
     [
@@ -72,7 +75,7 @@ async def test_many_outcomes_that_wait_to_be_stored_leave_fewer_slots_free() -> 
         pytest.param(raising(KeyboardInterrupt()), id="interrupts the program"),
         pytest.param(raising(asyncio.CancelledError()), id="cancels itself"),
         pytest.param(saying(None), id="gives nothing"),
-        pytest.param(saying(Outcome(verdict=AttemptOutcome.FAILED, detail=None)), id="gives garbage"),  # type: ignore[arg-type]
+        pytest.param(saying(GARBAGE), id="gives garbage"),
         pytest.param(stubborn(5 * MINUTE), id="does not stop when its time is over"),
     ],
 )
