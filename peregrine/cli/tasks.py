@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -266,7 +267,8 @@ def execute_task(session: Session, task: str, parameters: tuple[str, ...], prior
 def stop_task(session: Session, task: str) -> None:
     """Cancel what runs and what waits, and pause the task."""
     answer = ask_about(session.client, "POST", (task, "stop"))
-    session.confirm(answer, render.plain(answer.get("message", "stopped")))
+    ends = f"`peregrine tasks resume {render.plain(shlex.quote(task))}` ends the pause"
+    session.confirm(answer, f"stopped and paused; {ends}")
 
 
 @tasks.command("pause")
@@ -285,7 +287,8 @@ def pause_task(session: Session, task: str, reason: str | None, until: str | Non
 @remote
 def resume_task(session: Session, task: str) -> None:
     """End a pause."""
-    _steer(session, task, "resume")
+    after = ask_about(session.client, "POST", (task, "resume"))
+    session.confirm(after, f"resumed, next run {render.plain(after.get('next_run'))}")
 
 
 @tasks.command("enable")
