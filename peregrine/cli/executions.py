@@ -128,8 +128,17 @@ def show_logs(session: Session, execution_id: str, *, follow: bool) -> None:
         _say_line(line)
     if progress := log.get("progress"):
         _say_progress(progress)
+    if remark := _remark(log):
+        click.echo(remark, err=True)
+
+
+def _remark(log: Document) -> str:
+    """What the lines, or that there are none, don't say by themselves."""
     if log.get("status") == "running" and not log.get("live"):
-        click.echo("it runs on another instance: its lines come when the attempt has ended", err=True)
+        return "it runs on another instance: its lines come when the attempt has ended"
+    if log.get("lines"):
+        return ""
+    return "logged nothing yet" if log.get("status") in ("pending", "running") else "logged nothing"
 
 
 def _follow(session: Session, execution_id: str) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import Machine, Said
 
 Typed = Callable[..., Said]
@@ -50,6 +52,19 @@ def test_a_run_on_another_instance_is_said_to_be_one(machine: Machine, peregrine
 
     assert (said.out, said.code) == ("", 0)
     assert "another instance" in said.err
+
+
+@pytest.mark.parametrize(
+    ("status", "remark"),
+    [("completed", "logged nothing"), ("running", "logged nothing yet"), ("pending", "logged nothing yet")],
+)
+def test_a_run_that_logged_nothing_is_said_to(machine: Machine, peregrine: Typed, status: str, remark: str) -> None:
+    """Nothing on standard output, and on the other one why."""
+    machine.lay_out(page(status=status, lines=[]))
+
+    said = peregrine("executions", "logs", "e-1")
+
+    assert (said.out, said.err, said.code) == ("", f"{remark}\n", 0)
 
 
 def test_the_page_as_it_came(machine: Machine, peregrine: Typed) -> None:
