@@ -96,7 +96,9 @@ def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     if isinstance(operation.answers, str):
-        content: dict[str, Any] = {operation.answers: {"schema": {"type": "string"}}}
+        # Of a stream a schema would speak of each event, and those have shapes of their own.
+        said: dict[str, Any] = {} if operation.answers == "text/event-stream" else {"schema": {"type": "string"}}
+        content: dict[str, Any] = {operation.answers: said}
     else:
         schema = {"schema": {"$ref": _REF.format(name=operation.answers.__name__)}}
         content = dict.fromkeys((JSON, *operation.also), schema)
