@@ -105,7 +105,8 @@ _DEFINING: Final = (
                  help="The task as JSON, '-' for standard input; options change what it says."),
     click.option("--name", help="Unique, 1 to 100 characters."),
     click.option("--description", help="At most 500 characters."),
-    click.option("--schedule", help='Six-field cron, "@every 5m", "@at 2030-01-31T09:00:00Z" …; see `preview`.'),
+    click.option("--schedule", help='Six-field cron, "@daily", "@every 5m", "@at 2030-01-31T09:00:00Z", or "@manual" '
+                 "to run only when told to; see `preview`."),
     click.option("--timezone", help="IANA name; UTC if not said."),
     click.option("--type", "kind", type=KINDS, help="Follows from --url, --function or --executor."),
     click.option("--url", "target", metavar="URL", help="http: address to call."),

@@ -41,6 +41,15 @@ def test_every_verb_stands_in_the_reference(path: str) -> None:
     assert f"`peregrine {path}" in REFERENCE.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("word", ["@every", "@at", "@manual"])
+def test_schedules_that_are_no_cron_are_told(word: str) -> None:
+    """Both where a task is made and in the reference."""
+    shown = dict(verbs(cli))["tasks", "create"]
+
+    assert word in help_of(("tasks", "create"), shown)
+    assert f"`{word}" in REFERENCE.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("path", "verb"), list(verbs(cli)), ids=lambda one: " ".join(one) if isinstance(one, tuple) else ""
 )
