@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -13,11 +14,24 @@ from peregrine.cli.client import Away, Client, Document, Refused
 from peregrine.cli.naming import NOT_FOUND, id_of
 from peregrine.cli.remote import Session, remote
 from peregrine.domain.ids import is_id
+from peregrine.domain.moment import SECOND, format_duration, parse_moment
 
 OUTCOMES: Final = click.Choice(["succeeded", "failed", "timed_out", "cancelled", "abandoned"])
 ERROR_SHOWN: Final = 60
 SILENT_MAX: Final = 3
 """Streams in a row that may end without a word."""
+
+
+def _took(one: Mapping[str, Any]) -> object:
+    """How long it took; while it runs, how long so far, in whole seconds of this machine's clock."""
+    if one.get("status") != "running":
+        return one.get("duration")
+    try:
+        started = parse_moment(str(one.get("started_at")))
+    except ValueError:
+        return one.get("duration")
+    return format_duration(max(0, time.time_ns() // 1_000_000 - started) // SECOND * SECOND)
+
 
 EXECUTION_COLUMNS: render.Columns = (
     render.Column("id", lambda one: one.get("id"), weight=render.ALWAYS),
@@ -27,7 +41,7 @@ EXECUTION_COLUMNS: render.Columns = (
     render.Column("trigger", lambda one: one.get("trigger"), weight=2),
     render.Column("scheduled for", lambda one: one.get("scheduled_for"), weight=2, is_moment=True),
     render.Column("started", lambda one: one.get("started_at"), weight=6, is_moment=True),
-    render.Column("took", lambda one: one.get("duration"), weight=4),
+    render.Column("took", _took, weight=4),
     render.Column("retries", lambda one: one.get("retry_count"), weight=3),
     render.Column("error", lambda one: _short(one.get("error")), weight=6),
 )
@@ -96,7 +110,7 @@ def shown_execution(session: Session, execution: Document) -> None:
         render.show_json(execution)
         return
     attempts = execution.pop("attempts", None) or []
-    render.show_document(execution)
+    render.show_document(execution | {"duration": _took(execution)})
     if attempts:
         render.say("")
         render.show_table(attempts, ATTEMPT_COLUMNS, empty="")

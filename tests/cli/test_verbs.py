@@ -12,12 +12,14 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peregrine.domain.moment import HOUR, format_moment
 from tests.cli.conftest import Machine, Said
 
 Typed = Callable[..., Said]
@@ -189,6 +191,28 @@ def test_executions_of_no_task_are_none(machine: Machine, peregrine: Typed) -> N
 
     assert (gone.code, gone.err) == (0, "no executions\n")
     assert (refused.code, refused.err) == (1, "peregrine: 404 no task is named 'a b'\n")
+
+
+@pytest.mark.parametrize("words", ["tasks history t-1", "executions list", "executions get e-1"])
+def test_what_runs_has_taken_the_time_so_far(machine: Machine, peregrine: Typed, words: str) -> None:
+    """The service says ``0s`` until it ends; people see how long it has run."""
+    an_hour_ago = format_moment(time.time_ns() // 1_000_000 - HOUR)
+    running = EXECUTION | {"status": "running", "outcome": None, "started_at": an_hour_ago, "duration": "0s"}
+    machine.lay_out(running if "get" in words else listed("executions", running))
+
+    assert re.search(r"\b1h([0-9]+s)?\b", peregrine(*words.split()).out)
+
+
+@pytest.mark.parametrize("started", ["2130-01-01T00:00:00Z", "no moment"])
+def test_a_clock_that_is_behind_shows_no_time_below_zero(machine: Machine, peregrine: Typed, started: str) -> None:
+    """The service's clock and ours may differ, and what is no moment is not reckoned with."""
+    running = EXECUTION | {"status": "running", "started_at": started, "duration": "0s"}
+    machine.lay_out(listed("executions", running))
+
+    said = peregrine("executions", "list")
+
+    assert said.code == 0
+    assert " 0s " in said.out
 
 
 def test_a_history_names_no_task(machine: Machine, peregrine: Typed) -> None:
