@@ -19,7 +19,7 @@ from peregrine.domain.task import Task
 
 CANCELLED_ERROR: Final = "Task execution was cancelled"
 CANCELLED_OUTPUT: Final = "Execution stopped by user request"
-"""The seeds' words; existing clients look for them."""
+"""The wire's words; existing clients look for them."""
 LOST_ERROR: Final = "worker lost"
 POISON_ERROR: Final = "poison: worker died 3 times"
 LATE_NOTE: Final = "; a late result"

@@ -2,7 +2,7 @@
 
 A ``Moment`` is an aware instant: integer **milliseconds** since 1970-01-01T00:00:00Z. A ``Duration`` is
 integer milliseconds. Integers keep arithmetic exact, rows small and comparisons free of zones; ``datetime``
-appears only at the doors. Milliseconds are what both the seeds' wire form and BSON dates can carry.
+appears only at the doors. Milliseconds are what both the wire form and BSON dates can carry.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def parse_moment(text: str) -> Moment:
 
 
 def format_duration(duration: Duration) -> str:
-    """The seeds' form: ``45s``, ``1.5s``, ``2m``, ``1h30m``, ``0s``; the largest unit is the hour."""
+    """The wire's form: ``45s``, ``1.5s``, ``2m``, ``1h30m``, ``0s``; the largest unit is the hour."""
     if duration < 0:
         return "-" + format_duration(-duration)
     hours, rest = divmod(duration, HOUR)

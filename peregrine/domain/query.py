@@ -52,7 +52,7 @@ class TaskStatus(StrEnum):
 
 
 class ExecutionStatus(StrEnum):
-    """The wire's word for an execution's state; a cancelled one shows as failed, as the seeds want it."""
+    """The wire's word for an execution's state; a cancelled one shows as failed, as existing clients expect."""
 
     PENDING = "pending"
     RUNNING = "running"

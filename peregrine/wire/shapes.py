@@ -140,7 +140,7 @@ class Span(Text):
         return duration
 
     def written(self, value: Any) -> str:
-        """The seeds' form."""
+        """The wire's form."""
         return format_duration(value)
 
 

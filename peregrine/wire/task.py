@@ -1,4 +1,4 @@
-"""Owns how a task goes out: the seeds' shape, secrets hidden; must not know permissions or stores."""
+"""Owns how a task goes out: the contract's shape, secrets hidden; must not know permissions or stores."""
 
 from __future__ import annotations
 
