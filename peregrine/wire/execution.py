@@ -1,4 +1,4 @@
-"""Owns how executions, attempts and the ledger go out; `cancelled` shows as existing clients expect. Must not know stores."""
+"""Owns how executions, attempts and the ledger go out; `cancelled` shows as clients expect it; not: stores."""
 
 from __future__ import annotations
 
