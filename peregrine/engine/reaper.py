@@ -10,21 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from peregrine.domain.event import Recovered, WentStale
 from peregrine.domain.execution import Running, Settlement
 from peregrine.domain.ids import WorkerId
-from peregrine.domain.moment import HOUR, Duration, Moment
+from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.policy import TIMEOUT_MAX
 from peregrine.domain.retry import recover
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool, RunKey
 from peregrine.ports.store import SettleVerdict
-
-EDITED_WITHIN: Final[Duration] = HOUR
-"""A definition changed so shortly before an attempt began, or after, may not be the one that the attempt keeps to."""
 
 
 @dataclass(slots=True)
@@ -137,9 +133,10 @@ class Reaper:
         # Its worker still renews but does not keep the task's own timeout: it is broken, and waiting won't mend it.
         if row.task is None:
             return False
-        # What we see is the definition of today; the attempt keeps to the one it was claimed with.
-        unchanged = row.task.updated_at < row.started_at - EDITED_WITHIN
-        timeout = row.task.policy.timeout if unchanged else max(TIMEOUT_MAX, row.task.policy.timeout)
+        # What we see is the definition of today; the attempt keeps to the one it was claimed with. Only one that was
+        # never edited is surely the same: moments of two clocks can't tell which came first.
+        edited = row.task.revision > 1
+        timeout = max(TIMEOUT_MAX, row.task.policy.timeout) if edited else row.task.policy.timeout
         return now - watch.epoch_since >= timeout + 2 * self._settings.lease
 
     async def _recover(self, lost: Sequence[Running]) -> None:
