@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import cache
@@ -88,6 +89,10 @@ def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
     answers = {one.answers for one in operations if not isinstance(one.answers, str)}
     ordered = sorted(answers, key=lambda shape: shape.__name__)
     _, schemas = msgspec.json.schema_components([Problem, *ordered], ref_template=_REF)
+    for schema in schemas.values():
+        if "description" in schema:
+            # Python 3.13 takes the indent out of docstrings by itself; the document is the same on all.
+            schema["description"] = inspect.cleandoc(schema["description"])
     bodies = sorted({one.body for one in operations if one.body is not None}, key=lambda shape: shape.__name__)
     template = _REF.format(name="{model}")
     _, models = models_json_schema([(body, "validation") for body in bodies], ref_template=template)
