@@ -40,7 +40,8 @@ SETTINGS = EngineSettings(
     retention=30 * DAY,
 )
 CHAOS_SECONDS = 45.0
-QUIET_SECONDS = 400.0
+QUIET_SECONDS = 4000.0
+"""Long enough for work that a clock in the future put off; the quiet ends when nothing is active any more."""
 _OUTSIDE = contextvars.Context()
 
 READS = frozenset(
