@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source import PACKAGE, ROOT, Source, dotted, imported_modules, report, sources
+from tests.house.source import ROOT, Source, dotted, imported_modules, report, sources
 
 IMPURE = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 DECIDING_ROOMS = {"domain", "wire", "engine", "usecases"}
@@ -164,7 +164,6 @@ def test_the_environment_is_read_in_one_place() -> None:
     report(faults)
 
 
-@pytest.mark.skipif(not (PACKAGE / "cli" / "main.py").exists(), reason="no command line yet")
 def test_the_command_line_starts_light() -> None:
     """What a person waits for at every verb: none of it may load the service's frameworks."""
     program = "import sys, peregrine.cli.main; print(*sys.modules)"
