@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,7 +47,23 @@ class WorldLoop(VirtualLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_task_factory(_task)  # type: ignore[arg-type]
+        self._begun: list[Coroutine[Any, Any, Any]] = []
+        self.set_task_factory(self._task)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """End the world. What a killed node never came to begin is closed, or Python would warn of it, at any time."""
+        super().close()
+        for coro in self._begun:
+            if inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+                coro.close()
+        self._begun.clear()
+
+    def _task(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        self._begun.append(coro)
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+        # A killed node leaves its tasks behind on purpose.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return task
 
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Any = None
@@ -91,10 +108,3 @@ def thaw(place: Place) -> None:
     loop = asyncio.get_running_loop()
     for what in deferred:
         loop.call_soon(what.run, context=what.context)
-
-
-def _task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
-    # A killed node leaves its tasks behind on purpose.
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
-    return task
