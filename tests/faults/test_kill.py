@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.service import Service, a_task
+from tests.faults.service import REPO, Service, a_task
 
 ROUNDS = 50
 QUIET_WITHIN = 60.0
@@ -66,16 +68,22 @@ class Client(threading.Thread):
 
 @pytest.mark.timeout(400)
 def test_kill_dash_nine_loses_nothing(tmp_path: Path, make_service: Callable[..., Service]) -> None:
-    """Fifty kills: acknowledged writes stand, each occurrence has one record, each repeated start is explained."""
+    """Fifty kills: acknowledged writes stand, each occurrence has one record, each repeated start is explained.
+
+    A restart takes less than two seconds, or on a busy machine at most three times what loading the modules does.
+    """
     dice = random.Random(9)
     service = make_service(tmp_path, SCHEDULER_WORKER_COUNT="20")
     client = Client(service, seed=9)
     starts = [service.start()]
+    loads = [_load_seconds()]
     client.start()
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         time.sleep(dice.uniform(0.05, 0.8))  # not a wait: the random moment of the blow
         service.kill()
         starts.append(service.start())
+        if number % 10 == 0:
+            loads.append(_load_seconds())
     client.done.set()
     client.join()
     _calm(service, client.tasks)
@@ -84,8 +92,15 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, make_service: Callable[...
     _check_occurrences(service, client.tasks)
     _check_effects(service)
     assert client.refused == []
-    assert statistics.median(starts[1:]) < 2.0, f"restarts took {sorted(starts[1:])}"
+    assert statistics.median(starts[1:]) < max(2.0, 3 * statistics.median(loads)), sorted(starts[1:])
     assert service.stop() == 0
+
+
+def _load_seconds() -> float:
+    """How long a bare Python takes to load the service's modules now: on a busy machine all takes longer, this too."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import peregrine.app.life"], cwd=REPO, check=True)
+    return time.monotonic() - began
 
 
 def _calm(service: Service, tasks: list[str]) -> None:
