@@ -158,6 +158,7 @@ async def test_an_ordinary_end_between_crashes_begins_a_new_count(world: World) 
 
 
 async def test_endless_printing_is_cut_and_the_loop_stays_free(world: World) -> None:
+    idle = await idle_lag()
     run = world.start("print_without_end", lines=60_000)
 
     lag = await worst_lag(run)
@@ -168,7 +169,7 @@ async def test_endless_printing_is_cut_and_the_loop_stays_free(world: World) -> 
     assert world.context.lines[-1].startswith("line 59999 ")
     assert len(world.context.lines) < LINES_MAX + 30
     assert any("lines dropped" in line for line in world.context.lines)
-    assert lag < 0.1
+    assert lag < max(0.1, 5 * idle)
 
 
 async def test_a_large_result_is_cut(world: World) -> None:
@@ -330,7 +331,14 @@ async def worst_lag(run: asyncio.Task[Any], *, share: float = 0.99) -> float:
     return sorted(lags)[int(share * (len(lags) - 1))]
 
 
+async def idle_lag() -> float:
+    """What the machine's other work costs a loop that does nothing now."""
+    nothing = asyncio.get_running_loop().create_future()
+    return await worst_lag(asyncio.create_task(asyncio.wait([nothing], timeout=0.5)))
+
+
 async def test_busy_children_leave_the_loop_and_their_neighbours_punctual(world: World) -> None:
+    idle = await idle_lag()
     spinners = [await world.started("spin") for _ in range(3)]
 
     async def neighbours() -> None:
@@ -339,7 +347,7 @@ async def test_busy_children_leave_the_loop_and_their_neighbours_punctual(world:
 
     lag = await worst_lag(asyncio.create_task(neighbours()))
 
-    assert lag < 0.1
+    assert lag < max(0.1, 5 * idle)
     assert all(os.getpriority(os.PRIO_PROCESS, pid) >= 5 for _, pid in spinners)
     await asyncio.gather(*(cancel(run) for run, _ in spinners))
 

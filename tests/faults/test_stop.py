@@ -112,24 +112,30 @@ def test_a_stop_reaches_another_instance(tmp_path: Path, make_service: Callable[
     assert first.stop() == 0
 
 
+def _slowest(service: Service, task: str, *, seconds: float) -> float:
+    """How long the slowest of a hundred requests takes (p99)."""
+    times: list[float] = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.monotonic()
+        assert service.ask("GET", f"/scheduler/tasks/{task}")[0] == 200
+        times.append(time.monotonic() - began)
+        time.sleep(0.02)  # not a wait: requests come at their own pace
+    return sorted(times)[int(len(times) * 0.99)]
+
+
 @pytest.mark.timeout(120)
 def test_a_busy_function_hurts_nobody_else(tmp_path: Path, make_service: Callable[..., Service]) -> None:
     """While one sync function burns a processor, the API answers quickly and other tasks are punctual."""
     service = make_service(tmp_path, SCHEDULER_SHUTDOWN_GRACE="1s")
     service.start()
-    begun(service, a_task("busy", config={"function_name": "busy", "module": "faults"}))
     tick = service.ask("POST", "/scheduler/tasks", a_task("tick"))[1]["id"]
+    quiet = _slowest(service, tick, seconds=3)
+    begun(service, a_task("busy", config={"function_name": "busy", "module": "faults"}))
 
-    times: list[float] = []
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        began = time.monotonic()
-        assert service.ask("GET", f"/scheduler/tasks/{tick}")[0] == 200
-        times.append(time.monotonic() - began)
-        time.sleep(0.02)  # not a wait: requests come at their own pace
+    busy = _slowest(service, tick, seconds=SECONDS)
 
-    times.sort()
-    assert times[int(len(times) * 0.99)] < 0.1
+    assert busy < max(0.1, 3 * quiet)
     ran = [e for e in service.all(f"/scheduler/tasks/{tick}/history", "executions") if e["status"] == "completed"]
     assert len(ran) >= SECONDS - 2
     assert service.stop() == 0
