@@ -95,7 +95,7 @@ class ClockStepped:
 
 @dataclass(frozen=True, slots=True)
 class CursorReanchored:
-    """Tasks decided far in the future (the clock had been wrong) were set back to now."""
+    """Tasks decided, and executions put off, far in the future (the clock had been wrong) were set back to now."""
 
     count: int
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
+from peregrine.domain.cron import ScheduleError
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.payload import Kind, Payload
@@ -93,6 +94,13 @@ class Task:
         if following is None and self.trigger.next_after(cursor) is not None:
             return until
         return following
+
+    def next_run_if_readable(self, cursor: Moment) -> Moment | None:
+        """``next_run_at``, or None if the schedule can't be read any more (its zone has left the zone data)."""
+        try:
+            return self.next_run_at(cursor)
+        except ScheduleError:
+            return None
 
     def changed(self, previous: Task, *, at: Moment, by: str) -> Task:
         """This definition as the successor of *previous*: revision and, where due work changes, generation grow."""

@@ -1,4 +1,4 @@
-"""Owns retention, in bounded bites, and cursors that a wrong clock left in the future. Must not know live work."""
+"""Owns retention, in bounded bites, and what a wrong clock left in the future. Must not know live work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peregrine.engine.needs import Needs
 BITE: Final = 1000
 """Most rows removed in one write: a long delete would hold up every claim (guarantees, retention)."""
 FUTURE_MAX: Final[Duration] = DAY
-"""A cursor further ahead than this was written under a wrong clock."""
+"""A cursor or a wait further ahead than this was written under a wrong clock."""
 
 
 class Cleaner:

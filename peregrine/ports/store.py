@@ -232,7 +232,10 @@ class WorkStore(Protocol):
         ...
 
     async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
-        """Set cursors later than *beyond* back to *now* and compute their next moments anew; how many."""
+        """Mend what a wrong clock wrote: set cursors later than *beyond* back to *now* and compute their next moments
+        anew (none for a schedule that can't be read any more), and let what is queued for later than *beyond* be
+        available *now*, or its task would wait for it. How many of both.
+        """
         ...
 
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:

@@ -536,8 +536,11 @@ class MemoryStore:
         strayed = [row for row in self._tasks.values() if row.cursor > beyond]
         for row in strayed:
             row.cursor = now
-            self._set_next(row, row.task.next_run_at(now))
-        return len(strayed)
+            self._set_next(row, row.task.next_run_if_readable(now))
+        put_off = [self._rows[id] for _, available_at, _, id in self._queue if available_at > beyond]
+        for waiting in put_off:
+            self._move(waiting, replace(waiting.execution, available_at=now))
+        return len(strayed) + len(put_off)
 
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
         old = [execution_id for ended_at, execution_id in islice(self._ended, limit) if ended_at < before]

@@ -9,6 +9,7 @@ import apsw
 
 from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import Moment
+from peregrine.domain.policy import rank
 from peregrine.ports.host import Instance
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.definitions import Definitions
@@ -32,15 +33,18 @@ def retire(db: apsw.Connection, instance_ids: Sequence[WorkerId]) -> None:
 
 
 def strayed(db: apsw.Connection, beyond: Moment) -> bool:
-    """Whether any task was decided beyond a moment: asked first, since nearly always there is none."""
-    return db.execute(SQL["strayed"], (beyond,)).fetchone() is not None
+    """Whether a wrong clock left anything beyond a moment: asked first, since nearly always there is nothing."""
+    return any(db.execute(SQL[name], (beyond,)).fetchone() is not None for name in ("strayed", "put_off"))
 
 
 def reanchor(db: apsw.Connection, definitions: Definitions, beyond: Moment, now: Moment) -> int:
     found = list(db.execute(SQL["strayed"], (beyond,)))
     tasks = steps.tasks_of(db, definitions, [stamp for _, stamp in found])
-    db.executemany(SQL["advance"], [(no, now, rows.beyond(tasks[stamp].next_run_at(now))) for no, stamp in found])
-    return len(found)
+    coming = {stamp: rows.beyond(task.next_run_if_readable(now)) for stamp, task in tasks.items()}
+    db.executemany(SQL["advance"], [(no, now, coming[stamp]) for no, stamp in found])
+    late = [(seq, now, rank(rows.PRIORITIES[priority], now)) for seq, priority in db.execute(SQL["put_off"], (beyond,))]
+    db.executemany(SQL["make_available"], late)
+    return len(found) + len(late)
 
 
 def purge(db: apsw.Connection, before: Moment, limit: int) -> tuple[int, int]:

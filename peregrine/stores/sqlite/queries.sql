@@ -388,6 +388,14 @@ DELETE FROM instances WHERE id = ?1;
 -- Tasks decided beyond a moment.
 SELECT no, stamp FROM task_progress WHERE cursor > ?1;
 
+-- name: put_off
+-- What is queued for later than a moment. (The index ends with what is available last only within a rank.)
+SELECT seq, priority FROM executions INDEXED BY executions_waiting WHERE state = 0 AND available_at > ?1;
+
+-- name: make_available
+-- Let one be claimed from a moment on.
+UPDATE executions SET available_at = ?2, rank = ?3 WHERE seq = ?1;
+
 -- name: old_executions
 -- The oldest that ended before a moment, those that ended first among the ?3 that started first. (What ended before it
 -- also started before it, so one index serves lists and retention, and nothing old is passed over for ever.)

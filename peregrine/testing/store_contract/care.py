@@ -10,6 +10,7 @@ from peregrine.domain.execution import AttemptOutcome, State
 from peregrine.domain.ids import ExecutionId, WorkerId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND
 from peregrine.domain.occurrence import Reason, Skip
+from peregrine.domain.policy import Priority
 from peregrine.ports.store import PlanVerdict, SettleVerdict
 from peregrine.testing.builders import (
     NOW,
@@ -120,6 +121,23 @@ async def cursors_of_the_future_come_back(factory: StoreFactory) -> None:
     assert ((await view(store, off)).cursor, (await view(store, off)).next_run_at) == (NOW + 30 * SECOND, None)
     assert [due.task for due in (await store.due(NOW + MINUTE, 10)).due] == [far]
     assert await store.reanchor(beyond=NOW + DAY, now=NOW + 30 * SECOND) == 0
+
+
+async def what_waits_for_a_moment_of_the_future_is_available_again(factory: StoreFactory) -> None:
+    """Else a task that allows no overlap would stand still until then."""
+    store = await factory.fresh()
+    task, edge = a_task("late"), a_task("edge")
+    await stored(store, task, edge)
+    two_days, one_day = NOW + 2 * DAY, NOW + DAY
+    await queued(store, a_new_execution("late", task.id, available_at=two_days, priority=Priority.LOW))
+    await queued(store, a_new_execution("edge", edge.id, available_at=one_day))
+
+    assert await store.reanchor(beyond=NOW + DAY, now=NOW) == 1
+
+    assert (await execution(store, "late")).available_at == NOW
+    assert (await execution(store, "edge")).available_at == one_day
+    assert [claim.execution_id for claim in await claimed(store)] == ["late"]
+    assert await store.reanchor(beyond=NOW + DAY, now=NOW) == 0
 
 
 async def a_plan_made_before_a_reanchor_is_refused(factory: StoreFactory) -> None:

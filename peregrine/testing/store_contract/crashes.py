@@ -359,6 +359,7 @@ async def an_announcement_is_whole_or_absent(factory: CrashingStoreFactory) -> N
 async def a_reanchor_is_whole_or_absent(factory: CrashingStoreFactory) -> None:
     async def arrange(store: Store) -> None:
         await stored(store, *(a_task(id, updated_at=NOW + 3 * DAY) for id in ("one", "two")), a_task("three"))
+        await queued(store, a_new_execution("late", "three", available_at=NOW + 3 * DAY))
 
     async def act(store: Store, _: None) -> None:
         await store.reanchor(beyond=NOW + DAY, now=NOW)
