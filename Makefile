@@ -13,6 +13,8 @@ N ?= 10000
 SEED ?=
 
 BIN := $(VENV)/bin
+# One process a core; a test that is done early takes from the others.
+SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist worksteal
 SOURCES = $(wildcard peregrine tests benchmarks)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -31,7 +33,7 @@ demo: $(VENV)/.run-stamp ## a guided minute with a throw-away store
 	@exec $(BIN)/peregrine demo $(ARGS)
 
 test: $(VENV)/.dev-stamp ## the fast test suite, 300 simulated histories included
-	@exec $(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(VENV)/.dev-stamp ## style, types, the law of imports, the house rules
 	@failed=()
@@ -51,7 +53,7 @@ test-all: ## every test, slow ones too, on each Python 3.11, 3.12 and 3.13 found
 	    python=$$(find_python "3.$$minor") || { echo "── python3.$$minor: not found, skipped"; continue; }
 	    echo "── python3.$$minor: $$python"
 	    $(MAKE) venv VENV=".venv-3.$$minor" PYTHON="$$python"
-	    ".venv-3.$$minor/bin/python" -m pytest $(ARGS)
+	    ".venv-3.$$minor/bin/python" -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	    tried=$$((tried + 1))
 	done
 	[ "$$tried" -gt 0 ] || { echo "make: no Python 3.11, 3.12 or 3.13 found" >&2; exit 1; }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import warnings
 from concurrent.futures import ProcessPoolExecutor
 from os import cpu_count
 
@@ -22,8 +21,6 @@ def history(seed: int, mutant: Mutant | None = None) -> list[str]:
 
 def live(world: World) -> list[str]:
     """Run *world* to its end. Its loop is not wound up: dead nodes leave their tasks behind, as dead processes do."""
-    # Dead nodes leave coroutines behind that never began.
-    warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
     loop = WorldLoop()
     try:
         return loop.run_until_complete(world.run())
