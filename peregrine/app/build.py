@@ -55,6 +55,7 @@ from peregrine.ports.observer import Observer
 from peregrine.ports.vault import Vault
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.usecases.means import Means
+from peregrine.usecases.moving import refuse_moved
 from peregrine.usecases.system_tasks import synchronise
 from peregrine.vault.aes import AesVault
 
@@ -112,6 +113,7 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
             bus=MemoryBus(),
             vault=AesVault(Keys(settings, data_dir)),
         )
+        await refuse_moved(store, ground.clock)
         await _seal_old(ground, log)
         keys = PublicKeys.of(settings)
         if keys is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from peregrine.cli.house import Finding, Flags, SettingLine, TokenRequest
+from peregrine.cli.house import Finding, Flags, Move, SettingLine, TokenRequest
 
 
 class ThisHouse:
@@ -58,6 +58,21 @@ class ThisHouse:
         from peregrine.app.settings import load
 
         return rotate_keys(load(flags).settings, tell)
+
+    def migrate(
+        self, flags: Flags, move: Move, tell: Callable[[str], None], count: Callable[[str, int, int], None]
+    ) -> str:
+        """One store into another."""
+        from peregrine.app.moving import migrate
+        from peregrine.app.settings import load
+
+        return migrate(load(flags).settings, move, tell, count)
+
+    def release(self, flags: Flags, place: str) -> str:
+        """A store that was moved, in service again."""
+        from peregrine.app.moving import release
+
+        return release(place)
 
     def doctor(self, flags: Flags) -> Sequence[Finding]:
         """What a look at the store found."""

@@ -41,6 +41,15 @@ class Finding:
     seen: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Where everything shall be moved from and to; of a copy the source stays in service."""
+
+    source: str
+    target: str
+    is_copy: bool
+
+
 class House(Protocol):
     """The service's own verbs. Each may raise BadConfiguration or UnsafeStore: one line, exit code 78."""
 
@@ -70,6 +79,19 @@ class House(Protocol):
 
     def rotate(self, flags: Flags, tell: Callable[[str], None]) -> str:
         """Seal the secrets of all tasks by a new key, telling how far it is; what came of it. Raises Undone."""
+        ...
+
+    def migrate(
+        self, flags: Flags, move: Move, tell: Callable[[str], None], count: Callable[[str, int, int], None]
+    ) -> str:
+        """Move a whole store into another and compare; what came of it. *count* hears: what, how many, of how many.
+
+        Raises Undone.
+        """
+        ...
+
+    def release(self, flags: Flags, place: str) -> str:
+        """Let a store that was moved elsewhere be started again. Raises Undone."""
         ...
 
     def doctor(self, flags: Flags) -> Sequence[Finding]:

@@ -1,4 +1,4 @@
-"""Owns the verbs of this machine: serve, demo, config, token, keys, backup, doctor; must not know how they do it."""
+"""Owns the verbs of this machine, from serve to doctor; must not know how they do it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec
 import click
 
 from peregrine.cli import render
-from peregrine.cli.house import Flags, House, TokenRequest
+from peregrine.cli.house import Flags, House, Move, TokenRequest
 from peregrine.cli.remote import data_dir_option, kept_token
 from peregrine.domain.moment import DAY, parse_duration
 from peregrine.domain.permission import is_subject
@@ -160,6 +160,29 @@ def backup(house: House, flags: Flags, target: str) -> None:
     Secrets are in it as ciphertext; the key is not.
     """
     render.say(house.backup(flags, target))
+
+
+@click.command("migrate")
+@click.option("--from", "source", required=True, metavar="STORE", help="The store to empty: sqlite:DIRECTORY.")
+@click.option("--to", "target", metavar="STORE", help="The empty store to fill.")
+@click.option("--copy", "is_copy", is_flag=True, help="Leave the source in service: both will run the same tasks.")
+@click.option("--release", "is_release", is_flag=True, help="Only let a source that was moved be started again.")
+@with_house()
+def migrate(house: House, flags: Flags, *, source: str, target: str | None, is_copy: bool, is_release: bool) -> None:
+    """Move everything from one store into another: tasks, history, policies, keys of the API, the audit trail.
+
+    Stop the service first; both stores are looked at for somebody who uses them. Cut off, it goes on when it is run
+    again. At the end both are read and compared, and the source is marked so that it is not started by mistake.
+    """
+    if is_release:
+        render.say(house.release(flags, source))
+        return
+    if target is None:
+        raise click.UsageError("--to says where everything shall go")
+    move = Move(source=source, target=target, is_copy=is_copy)
+    with render.counting() as count:
+        said = house.migrate(flags, move, lambda text: click.echo(text, err=True), count)
+    render.say(said)
 
 
 @click.command("doctor")

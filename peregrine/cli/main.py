@@ -71,6 +71,7 @@ for _verb in (
     local.token,
     local.keys,
     local.backup,
+    local.migrate,
     local.doctor,
 ):
     cli.add_command(_verb)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -142,3 +143,28 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield from _flat(value, f"{prefix}{plain(name)}.")
         else:
             yield prefix + plain(name), value
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None]]:
+    """How far long work is: what, how many, of how many. A bar for each on a terminal, a line for each in a log."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, TaskID
+
+        with Progress(console=Console(stderr=True)) as bars:
+            drawn: dict[str, TaskID] = {}
+
+            def draw(what: str, done: int, of: int) -> None:
+                if what not in drawn:
+                    drawn[what] = bars.add_task(what)
+                bars.update(drawn[what], completed=done, total=of)
+
+            yield draw
+        return
+
+    def tell(what: str, done: int, of: int) -> None:
+        if done == of:
+            click.echo(f"{what}: {done}", err=True)
+
+    yield tell

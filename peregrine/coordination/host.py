@@ -38,9 +38,16 @@ class ProcHost:
     def __init__(self, place: str | None = None) -> None:
         self._place = _place() if place is None else place
 
+    def is_alive(self, instance: Instance) -> bool:
+        """True only if *instance* lives here, in this boot and pid namespace; False when in doubt."""
+        return self._is_near(instance) and not self.is_gone(instance)
+
+    def _is_near(self, instance: Instance) -> bool:
+        return bool(instance.place) and instance.place == self._place and instance.process_started != 0
+
     def is_gone(self, instance: Instance) -> bool:
         """True only if *instance* lived here, in this boot and pid namespace, and its process has ended."""
-        if not instance.place or instance.place != self._place or instance.process_started == 0:
+        if not self._is_near(instance):
             return False
         try:
             os.kill(instance.pid, 0)

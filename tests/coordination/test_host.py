@@ -49,6 +49,14 @@ def test_the_living_are_not_gone(neighbour: subprocess.Popen[bytes]) -> None:
 
     assert not host.is_gone(me())
     assert not host.is_gone(seen(neighbour))
+    assert host.is_alive(seen(neighbour))
+
+
+def test_of_who_lives_elsewhere_nothing_is_said(neighbour: subprocess.Popen[bytes]) -> None:
+    stranger, host = replace(seen(neighbour), place="another/place"), ProcHost()
+
+    assert not host.is_gone(stranger)
+    assert not host.is_alive(stranger)
 
 
 def test_the_killed_is_gone_before_and_after_its_parent_asks(neighbour: subprocess.Popen[bytes]) -> None:

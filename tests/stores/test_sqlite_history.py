@@ -203,11 +203,13 @@ async def test_a_purge_leaves_no_empty_segment(folder: Path) -> None:
 # ── the statements themselves ────────────────────────────────────────────────────────────────────
 
 MAY_LOOK_THROUGH = {
+    "count_all_records": "a move counts all there is",
     "count_all_tasks": "up to a bound",
     "count_ended": "a row for each day",
     "count_tasks": "up to a bound",
     "drop_empty_days": "a row for each day",
     "instances": "a row for each process",
+    "lay_skip": "one row of its own making",
     "segments": "a row for 8,192 executions",
     "segments_listed": "a row for 8,192 executions",
     "segments_scheduled": "a row for 8,192 executions",

@@ -655,3 +655,66 @@ DELETE FROM records WHERE collection = ?1 AND key = ?2 RETURNING expires_at;
 -- Expired records, a bounded number.
 DELETE FROM records WHERE (collection, key) IN (
     SELECT collection, key FROM records WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2);
+
+-- ── moving: all of it, out of one file and into another ─────────────────────────────────────────
+
+-- name: count_all_records
+-- How many records there are, expired ones included.
+SELECT count(*) FROM records;
+
+-- name: count_all_task_progress
+-- How many tasks there are.
+SELECT count(*) FROM task_progress;
+
+-- name: count_all_executions
+-- How many executions there are.
+SELECT count(*) FROM executions;
+
+-- name: count_all_skips
+-- How many ranges did not run.
+SELECT count(*) FROM skips;
+
+-- name: move_records
+-- Records of every collection behind a place.
+SELECT collection, key, revision, expires_at, document FROM records WHERE (collection, key) > (?1, ?2)
+ORDER BY collection, key LIMIT ?3;
+
+-- name: move_tasks
+-- The numbers of the tasks behind one.
+SELECT no FROM tasks WHERE no > ?1 ORDER BY no LIMIT ?2;
+
+-- name: move_executions
+-- The numbers and keys of the executions behind one.
+SELECT seq, occurrence, key FROM executions WHERE seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- name: move_skips
+-- Ranges that did not run, behind one.
+SELECT s.no, t.id, s.first, s.last, s.count, s.reason, s.decided_at
+FROM skips s JOIN task_ids t ON t.no = s.task_no WHERE s.no > ?1 ORDER BY s.no LIMIT ?2;
+
+-- name: lay_record
+-- A record as it was elsewhere, unless there is one.
+INSERT INTO records (collection, key, revision, expires_at, document) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT DO NOTHING;
+
+-- name: lay_tally
+-- What the executions of a task added up to elsewhere.
+UPDATE task_progress SET total_runs = ?2, success_count = ?3, runtime_total = ?4, last_run_at = ?5,
+    last_duration = ?6, last_succeeded = ?7
+WHERE no = ?1;
+
+-- name: lay_skip
+-- A range that did not run, unless it is there.
+INSERT INTO skips (task_no, first, last, count, reason, decided_at)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (
+    SELECT 1 FROM skips s WHERE s.task_no = ?1 AND s.first = ?2 AND s.last = ?3 AND s.count = ?4 AND s.reason = ?5
+        AND s.decided_at = ?6);
+
+-- name: lay_execution
+-- An execution as it was elsewhere, unless its key or id is there.
+INSERT INTO executions (id, task_no, occurrence, key, cause, priority, scheduled_for, queued_at, available_at, rank,
+    parameters, requested_by, follows, state, attempt, epoch, beat, failures, losses, cancel_requested, worker_no,
+    started_at, completed_at, listed_at, outcome, attempt_outcome)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
+    ?25, ?26)
+ON CONFLICT DO NOTHING RETURNING seq;

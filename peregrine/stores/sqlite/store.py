@@ -26,6 +26,7 @@ from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilte
 from peregrine.domain.statistics import Statistics
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.host import Instance
+from peregrine.ports.moving import Item, Kind, Load
 from peregrine.ports.records import Record
 from peregrine.ports.store import (
     CancelVerdict,
@@ -36,7 +37,7 @@ from peregrine.ports.store import (
     RenewVerdict,
     SettleVerdict,
 )
-from peregrine.stores.sqlite import care, claiming, history, migrate, place, queueing, records, settling, tasks
+from peregrine.stores.sqlite import care, claiming, history, migrate, moving, place, queueing, records, settling, tasks
 from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.folding import Folding, fold_all
@@ -280,6 +281,17 @@ class SqliteStore:
 
     async def sweep_records(self, *, now: Moment, limit: int) -> int:
         return await self._writer.run(lambda db: records.sweep_records(db, now, limit))
+
+    # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def count_items(self, kind: Kind) -> int:
+        return await self._readers.run(lambda db: moving.count_items(db, kind))
+
+    async def read_items(self, kind: Kind, *, after: str = "", limit: int) -> Load:
+        return await self._readers.run(lambda db: moving.read_items(db, self._definitions, kind, after, limit))
+
+    async def lay_items(self, items: Sequence[Item]) -> int:
+        return await self._writer.run(lambda db: moving.lay_items(db, items), grows=True)
 
     # ── care ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

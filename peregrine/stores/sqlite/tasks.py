@@ -55,11 +55,15 @@ def create_tasks(db: apsw.Connection, tasks: Sequence[Task]) -> None:
         if db.execute(SQL["task_id_exists"], (task.id,)).fetchone():
             raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
         _refuse_taken_name(db, task)
-        no = steps.number_of(db, "task", task.id)
-        cursor = task.updated_at
-        _write_definition(db, no, task)
-        stamp = _stamp(db, task)
-        db.execute(SQL["add_progress"], kept.progress_row(no, stamp, task, cursor, task.next_run_at(cursor)))
+        add(db, task, task.updated_at, task.next_run_at(task.updated_at))
+
+
+def add(db: apsw.Connection, task: Task, cursor: Moment, next_run_at: Moment | None) -> int:
+    """Write a task that is not there; its number."""
+    no = steps.number_of(db, "task", task.id)
+    _write_definition(db, no, task)
+    db.execute(SQL["add_progress"], kept.progress_row(no, _stamp(db, task), task, cursor, next_run_at))
+    return no
 
 
 def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan | None) -> None:
@@ -125,13 +129,13 @@ def _stamp(db: apsw.Connection, task: Task) -> int:
 
 def get_tasks(db: apsw.Connection, definitions: Definitions, task_ids: Sequence[TaskId]) -> Sequence[TaskView]:
     numbers: dict[str, int] = dict(steps.by_texts(db, "numbers_of_tasks", list(dict.fromkeys(task_ids))))
-    views = _views(db, definitions, numbers.values())
+    views = views_of(db, definitions, numbers.values())
     return [views[numbers[task_id]] for task_id in task_ids if task_id in numbers]
 
 
 def get_named(db: apsw.Connection, definitions: Definitions, names: Sequence[str]) -> Sequence[TaskView]:
     numbers: dict[str, int] = dict(steps.by_texts(db, "numbers_of_names", list(dict.fromkeys(names))))
-    views = _views(db, definitions, numbers.values())
+    views = views_of(db, definitions, numbers.values())
     return [views[numbers[name]] for name in names if name in numbers]
 
 
@@ -168,7 +172,7 @@ def list_tasks(
     values |= {"limit": page.size + 1, "offset": page.offset}
     found = list(db.execute(text, values))
     shown = found[: page.size]
-    views = _views(db, definitions, [no for no, _, _ in shown])
+    views = views_of(db, definitions, [no for no, _, _ in shown])
     return Page(
         items=[views[no] for no, _, _ in shown],
         total=min(total, COUNT_MAX),
@@ -211,7 +215,8 @@ def _json_list(tags: tuple[str, ...]) -> str | None:
     return rows.json_text(sorted(set(tags))) if tags else None
 
 
-def _views(db: apsw.Connection, definitions: Definitions, numbers: Iterable[int]) -> dict[int, TaskView]:
+def views_of(db: apsw.Connection, definitions: Definitions, numbers: Iterable[int]) -> dict[int, TaskView]:
+    """Tasks as readers see them, by number."""
     if not (wanted := steps.integers(numbers)):
         return {}
     found = list(db.execute(SQL["task_views"], (apsw.carray(wanted),)))
