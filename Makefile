@@ -33,7 +33,8 @@ demo: $(VENV)/.run-stamp ## a guided minute with a throw-away store
 	@exec $(BIN)/peregrine demo $(ARGS)
 
 test: $(VENV)/.dev-stamp ## the fast test suite, 300 simulated histories included
-	@exec $(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
+	@$(BIN)/python -m tests.services.mongo_server install || true
+	exec $(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(VENV)/.dev-stamp ## style, types, the law of imports, the house rules
 	@failed=()

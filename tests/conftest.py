@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.services.fixtures import mongo_database, mongo_uri, redis_server, shared_redis  # noqa: F401
+
 GOLDEN = Path(__file__).parent / "golden"
 
 # `ci` gives the same cases every time, so a red test is a change of ours; `search` looks for new ones.
