@@ -7,8 +7,8 @@ repeated. Processes are not moved: they belong to a store in use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
@@ -16,6 +16,7 @@ from peregrine.domain.execution import Execution
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import Skip
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.task import Tally, Task
 from peregrine.ports.records import Record
 
@@ -45,6 +46,8 @@ class StoredExecution:
 
     execution: Execution
     key: str
+    details: Mapping[int, JsonObject] = field(default_factory=dict)
+    """What attempts that were tried again left behind, by epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ takes no decision: what depends on time, policy or chance is in the values it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -17,6 +17,7 @@ from peregrine.domain.execution import Claim, Execution, NewExecution, Running, 
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.planning import DueTask, Plan
 from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilter, TaskSort
 from peregrine.domain.statistics import Statistics
@@ -194,7 +195,8 @@ class WorkStore(Protocol):
 
         Applied only if the execution runs with exactly that epoch (and ``expected_beat``, if set); going back to the
         queue grows the epoch. Output, error, detail, failures and losses are then what the settlement says, also in
-        the queue; ``started_at`` and ``worker_id`` stay those of the newest attempt. An end is added to the task's
+        the queue, where the detail is kept for ``earlier_details`` too; ``started_at`` and ``worker_id`` stay those of
+        the newest attempt. An end is added to the task's
         tally by ``Tally.counting``, if the task is still there. Of the followups those are made whose key is new and
         whose task exists. A refused result (not a reaper's) of an attempt that was ended as lost by somebody else is
         noted there, once, by ``Attempt.noting_late``.
@@ -249,6 +251,13 @@ class HistoryStore(Protocol):
     """Reads of what happened."""
 
     async def get_execution(self, execution_id: ExecutionId) -> Execution | None: ...
+
+    async def earlier_details(self, execution_id: ExecutionId) -> Mapping[int, JsonObject]:
+        """What the attempts that were tried again left behind (``Settlement.detail``, if any), by their epoch.
+
+        Apart from the execution, since a list of many has no use for it. What the newest left stands in the execution.
+        """
+        ...
 
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """One page by ``Execution.listed_at``, then id, both descending: waiting ones first, then the newest start.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Generic, TypeAlias, TypeVar
 
@@ -32,7 +32,7 @@ from peregrine.domain.execution import (
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import LedgerEntry, Skip, Verdict
-from peregrine.domain.payload import HttpPayload
+from peregrine.domain.payload import HttpPayload, JsonObject
 from peregrine.domain.planning import DueTask, Plan
 from peregrine.domain.policy import Overlap, rank
 from peregrine.domain.query import (
@@ -81,6 +81,8 @@ class _Row:
     number: int
     """The order of creation."""
     claim_id: str = ""
+    details: dict[int, JsonObject] = field(default_factory=dict)
+    """What attempts that were tried again left behind, by epoch."""
 
     @property
     def turn(self) -> tuple[int, Moment, int, ExecutionId]:
@@ -401,6 +403,8 @@ class MemoryStore:
     def _end_attempt(self, row: _Row, written: Settlement) -> None:
         running = row.execution
         again = written.state is State.QUEUED
+        if again and written.detail:
+            row.details[running.epoch] = deepcopy(written.detail)
         settled = replace(
             running,
             state=written.state,
@@ -564,6 +568,10 @@ class MemoryStore:
     async def get_execution(self, execution_id: ExecutionId) -> Execution | None:
         row = self._rows.get(execution_id)
         return None if row is None else _own_execution(row.execution)
+
+    async def earlier_details(self, execution_id: ExecutionId) -> Mapping[int, JsonObject]:
+        row = self._rows.get(execution_id)
+        return {} if row is None else deepcopy(row.details)
 
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         every = (row.execution for row in self._rows.values())

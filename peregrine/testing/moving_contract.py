@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeAlias
 
 from peregrine.domain.errors import Stale
+from peregrine.domain.execution import AttemptOutcome
 from peregrine.domain.ids import ExecutionId
-from peregrine.domain.moment import DAY, MINUTE
+from peregrine.domain.moment import DAY, HOUR, MINUTE
+from peregrine.domain.payload import JsonObject
 from peregrine.ports.moving import Item, Kind, MovableStore
 from peregrine.ports.records import Record, RecordStore
 from peregrine.ports.store import Store
@@ -69,6 +71,12 @@ async def everything(store: WholeStore) -> list[Item]:
 async def _lived(store: WholeStore, seed: int = 1) -> None:
     """A store in which much has happened, whatever can happen to an execution included."""
     await tell(store, seed, 200)
+    retried = a_task("retried")
+    await stored(store, retried)
+    await queued_ids(store, retried, "tried twice")
+    for one in await claimed(store, limit=1_000, now=NOW + HOUR):
+        detail: JsonObject = {"log": [{"line": one.execution_id}]}
+        await settled(store, one, AttemptOutcome.FAILED, detail=detail, at=NOW + HOUR)
     gone = a_task("gone")
     await stored(store, gone)
     await queued_ids(store, gone, "of a task that is gone")

@@ -46,7 +46,7 @@ class ExecutionLog:
 async def read_log(
     means: Means, by: Asker, execution_id: ExecutionId, *, task_id: TaskId | None = None, after: Place = BEGINNING
 ) -> ExecutionLog:
-    """What was said behind *after*: by the newest attempt that has ended, and by the one that runs here.
+    """What was said behind *after*, by each attempt that has ended and by the one that runs here, oldest first.
 
     Raises:  NotFound, also if it belongs to another task than *task_id*.
     """
@@ -124,11 +124,11 @@ async def _look(means: Means, execution_id: ExecutionId, task_id: TaskId | None,
     execution = await means.store.get_execution(execution_id)
     if execution is None or (task_id is not None and execution.task_id != task_id):
         raise NotFound("execution", execution_id)
-    kept = _kept(execution)
+    kept = await _kept(means, execution)
     live = None if execution.state.is_ended else _read(means, execution_id) or before
-    if live is not None and kept is not None and live.epoch <= kept.epoch:
+    if live is not None and kept and live.epoch <= kept[-1].epoch:
         live = None  # its settlement is stored already
-    said = tuple(one for one in (kept, live) if one is not None)
+    said = kept if live is None else (*kept, live)
     return _log_of(execution, said, live, after)
 
 
@@ -136,12 +136,14 @@ def _read(means: Means, execution_id: ExecutionId) -> Said | None:
     return None if means.journal is None else means.journal.read(execution_id)
 
 
-def _kept(execution: Execution) -> Said | None:
-    """What the store keeps: of the newest attempt that has ended."""
+async def _kept(means: Means, execution: Execution) -> tuple[Said, ...]:
+    """What the store keeps of the attempts that have ended, oldest first."""
     ended = [attempt for attempt in execution.attempts if attempt.completed_at is not None]
-    if not ended:
-        return None
-    return said_in(execution.detail, attempt=ended[-1].attempt, epoch=ended[-1].epoch)
+    earlier = await means.store.earlier_details(execution.id) if len(ended) > 1 else {}
+    details = {**earlier, **({ended[-1].epoch: execution.detail} if ended else {})}
+    return tuple(
+        said_in(details.get(attempt.epoch, {}), attempt=attempt.attempt, epoch=attempt.epoch) for attempt in ended
+    )
 
 
 def _log_of(execution: Execution, said: Sequence[Said], live: Said | None, after: Place) -> ExecutionLog:

@@ -12,6 +12,7 @@ from peregrine.domain.execution import Cause, Execution, ExecutionOutcome
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.query import (
     COUNT_MAX,
     ExecutionFilter,
@@ -74,6 +75,10 @@ class _Sought:
     def only_started(self, name: str) -> None:
         if self.started is not None:
             self.started.append(SQL[name])
+
+
+def earlier_details(db: apsw.Connection, execution_id: ExecutionId) -> dict[int, JsonObject]:
+    return {epoch: rows.json_object(text) for epoch, text in db.execute(SQL["earlier_details"], (execution_id,))}
 
 
 def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import apsw
@@ -11,10 +11,11 @@ import msgspec
 from peregrine.domain.execution import Attempt, Execution, State
 from peregrine.domain.ids import TaskId
 from peregrine.domain.occurrence import Reason, Skip
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import rank
 from peregrine.ports.moving import Item, Kind, Load, StoredExecution, StoredSkip, StoredTask
 from peregrine.ports.records import Record
-from peregrine.stores.sqlite import rows, steps, tasks
+from peregrine.stores.sqlite import history, rows, steps, tasks
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
@@ -75,7 +76,9 @@ def _executions(db: apsw.Connection, found: Sequence[Row]) -> list[StoredExecuti
     executions = steps.executions_of(db, [row[0] for row in found])
     return [
         StoredExecution(
-            execution=executions[seq], key=f"c:{executions[seq].task_id}:{occurrence}" if key is None else key
+            execution=executions[seq],
+            key=f"c:{executions[seq].task_id}:{occurrence}" if key is None else key,
+            details=history.earlier_details(db, executions[seq].id) if executions[seq].epoch > 1 else {},
         )
         for seq, occurrence, key in found
     ]
@@ -149,7 +152,7 @@ def _lay_executions(db: apsw.Connection, items: Sequence[StoredExecution]) -> in
         if found is None:
             continue
         laid += 1
-        _lay_beside(db, found[0], one)
+        _lay_beside(db, found[0], one, item.details)
         waiting += one.state is State.QUEUED
         if one.completed_at is not None:
             days.add(one.completed_at, one.duration, 1, succeeded=one.state is State.COMPLETED)
@@ -209,7 +212,7 @@ def _stands_in_row(last: Attempt, one: Execution) -> bool:
     return said == last
 
 
-def _lay_beside(db: apsw.Connection, seq: int, one: Execution) -> None:
+def _lay_beside(db: apsw.Connection, seq: int, one: Execution, details: Mapping[int, JsonObject]) -> None:
     """What stands beside the row of an execution: its segment, its result, its earlier attempts."""
     moment = one.scheduled_for
     bounds = (rows.INTEGER_MAX, rows.INTEGER_MIN) if moment is None else (moment, moment)
@@ -223,4 +226,4 @@ def _lay_beside(db: apsw.Connection, seq: int, one: Execution) -> None:
     apart = ended[:-1] if ended and _stands_in_row(ended[-1], one) else ended
     for attempt in apart:
         worker_no = steps.number_of(db, "worker", attempt.worker_id)
-        db.execute(SQL["add_attempt"], rows.attempt_row(seq, attempt, worker_no))
+        db.execute(SQL["add_attempt"], rows.attempt_row(seq, attempt, worker_no, details.get(attempt.epoch)))

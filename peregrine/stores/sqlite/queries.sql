@@ -295,10 +295,15 @@ WHERE seq = ?1;
 
 -- name: add_attempt
 -- An ended attempt that does not stand in the row of its execution.
-INSERT INTO attempts (seq, attempt, epoch, worker_no, started_at, completed_at, outcome, error)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO attempts (seq, attempt, epoch, worker_no, started_at, completed_at, outcome, error, detail)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT DO UPDATE SET worker_no = excluded.worker_no, started_at = excluded.started_at,
-    completed_at = excluded.completed_at, outcome = excluded.outcome, error = excluded.error;
+    completed_at = excluded.completed_at, outcome = excluded.outcome, error = excluded.error,
+    detail = ifnull(excluded.detail, detail);
+
+-- name: earlier_details
+-- What the attempts of an execution left behind that were tried again.
+SELECT a.epoch, a.detail FROM executions e JOIN attempts a ON a.seq = e.seq WHERE e.id = ?1 AND a.detail IS NOT NULL;
 
 -- name: forget_attempt_outcome
 -- The newest attempt does not stand in the row any more.

@@ -241,8 +241,8 @@ def attempt_apart(row: Row) -> Attempt:
     )
 
 
-def attempt_row(seq: int, attempt: Attempt, worker_no: int) -> Row:
-    """The bindings of ``add_attempt``."""
+def attempt_row(seq: int, attempt: Attempt, worker_no: int, detail: JsonObject | None = None) -> Row:
+    """The bindings of ``add_attempt``; without *detail* what is kept of it stays."""
     return (
         seq,
         attempt.attempt,
@@ -252,6 +252,7 @@ def attempt_row(seq: int, attempt: Attempt, worker_no: int) -> Row:
         attempt.completed_at,
         ATTEMPT_OUTCOME_NUMBERS[attempt.outcome],
         attempt.error,
+        json_text(detail) if detail else None,
     )
 
 

@@ -10,7 +10,6 @@ import apsw
 from peregrine.domain.execution import (
     CANCELLED_ERROR,
     CANCELLED_OUTPUT,
-    Attempt,
     AttemptOutcome,
     ExecutionOutcome,
     NewExecution,
@@ -81,7 +80,7 @@ class _SettleBatch:
         self._db = db
         self._ended: list[Row] = []
         self._again: list[Row] = []
-        self._attempts: list[tuple[int, Attempt]] = []
+        self._attempts: list[tuple[int, Settlement]] = []
         self._results: list[Row] = []
         self._tallies = _Tallies(db)
         self._followups: list[NewExecution] = []
@@ -91,7 +90,7 @@ class _SettleBatch:
         _, seq, task_no, _, epoch, _, attempt, priority, available_at, _, started_at, worker_id = row
         stays = _stands_in_row(written, (attempt, epoch, worker_id, started_at))
         if not stays:
-            self._attempts.append((seq, written.attempt))
+            self._attempts.append((seq, written))
         result = rows.result_row(seq, written, first=attempt == 1)
         if result is not None:
             self._results.append(result)
@@ -127,9 +126,20 @@ class _SettleBatch:
         if self._results:
             db.executemany(SQL["put_result"], self._results)
         if self._attempts:
-            numbers = {id: steps.number_of(db, "worker", id) for id in {a.worker_id for _, a in self._attempts}}
-            found = [rows.attempt_row(seq, a, numbers[a.worker_id]) for seq, a in self._attempts]
-            db.executemany(SQL["add_attempt"], found)
+            workers = {written.attempt.worker_id for _, written in self._attempts}
+            numbers = {id: steps.number_of(db, "worker", id) for id in workers}
+            db.executemany(
+                SQL["add_attempt"],
+                [
+                    rows.attempt_row(
+                        seq,
+                        written.attempt,
+                        numbers[written.attempt.worker_id],
+                        written.detail if written.state is State.QUEUED else None,
+                    )
+                    for seq, written in self._attempts
+                ],
+            )
         self._tallies.write()
         steps.queue_up(db, self._followups, {})
 

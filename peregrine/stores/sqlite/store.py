@@ -21,6 +21,7 @@ from peregrine.domain.execution import Claim, Execution, NewExecution, Running, 
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.planning import Plan
 from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilter, TaskSort
 from peregrine.domain.statistics import Statistics
@@ -252,6 +253,9 @@ class SqliteStore:
 
     async def get_execution(self, execution_id: ExecutionId) -> Execution | None:
         return await self._readers.run(lambda db: history.get_execution(db, execution_id))
+
+    async def earlier_details(self, execution_id: ExecutionId) -> Mapping[int, JsonObject]:
+        return await self._readers.run(lambda db: history.earlier_details(db, execution_id))
 
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         return await self._readers.run(lambda db: history.list_executions(db, filter, page))

@@ -21,6 +21,7 @@ from peregrine.domain.execution import (
 )
 from peregrine.domain.ids import ExecutionId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import OnWorkerLost, Overlap, Policy
 from peregrine.domain.retry import recover
 from peregrine.domain.task import Tally
@@ -101,6 +102,38 @@ async def a_success_ends_an_execution(factory: StoreFactory) -> None:
     )
     assert_same(tally, shown.tally)
     await assert_adds_up(store)
+
+
+async def what_an_attempt_left_behind_outlives_the_next(factory: StoreFactory) -> None:
+    """Its log is in there, and somebody may ask why the first attempt failed after the third succeeded."""
+    store = await factory.fresh()
+    claim = await one_claim(store, a_task())
+    said: list[JsonObject] = [{"log": [{"line": "first"}]}, {}, {"log": [{"line": "third"}]}, {"code": 200}]
+    verdicts = (AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.INTERRUPTED, AttemptOutcome.SUCCEEDED)
+    epochs: list[int] = []
+    for detail, verdict in zip(said, verdicts, strict=True):
+        assert await store.earlier_details(claim.execution_id) == {
+            epoch: kept for epoch, kept in zip(epochs, said, strict=False) if kept
+        }
+        epochs.append(claim.epoch)
+        await settled(store, claim, verdict, detail=detail, **({} if detail == said[-1] else {"available_at": NOW}))
+        again = await claimed(store, now=NOW + HOUR)
+        claim = again[0] if again else claim
+
+    shown = await execution(store, claim.execution_id)
+    assert shown.detail == {"code": 200}
+    assert await store.earlier_details(claim.execution_id) == {epochs[0]: said[0], epochs[2]: said[2]}
+    assert await store.earlier_details(ExecutionId("nobody")) == {}
+
+
+async def a_late_result_leaves_what_was_kept_as_it_is(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    claim = await one_claim(store, a_task())
+    await settled(store, claim, AttemptOutcome.LOST, detail={"log": ["said"]}, available_at=NOW)
+
+    assert await settled(store, claim, AttemptOutcome.FAILED, detail={"log": ["late"]}) is SettleVerdict.STALE
+
+    assert await store.earlier_details(claim.execution_id) == {claim.epoch: {"log": ["said"]}}
 
 
 async def every_kind_of_value_settles(factory: StoreFactory) -> None:
