@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from peregrine.api.body import BodyReader
-from peregrine.api.call import NOBODY_ASKS, Call, Desk, asker_of
+from peregrine.api.call import NOBODY_ASKS, Call, Desk, asker_of, stranger_of
 from peregrine.api.docs import add_docs
 from peregrine.api.measure import resident_bytes
 from peregrine.api.openapi import described, documenting
@@ -28,11 +28,11 @@ from peregrine.api.routes import bundles, catalogue, executions, rights, tasks
 from peregrine.api.routes.logs import log_routes
 from peregrine.api.routes.status import Reporting, status_routes
 from peregrine.api.shell import Shell
-from peregrine.domain.errors import Forbidden, PeregrineError, Protected
+from peregrine.domain.errors import Forbidden, PeregrineError, Protected, Unauthenticated
 from peregrine.domain.permission import Permission
 from peregrine.ports.identity import Identity
 from peregrine.usecases.access import require
-from peregrine.usecases.audit import note
+from peregrine.usecases.audit import note_refusal
 from peregrine.usecases.means import Means
 from peregrine.usecases.status import StatusBoard
 from peregrine.wire.problem import Refusal
@@ -43,6 +43,8 @@ FAILURES: Final = Rate(burst=1000, per_second=20.0)
 """Credentials that prove nothing, by address: guessing is hopeless anyway, but it should not be free."""
 REFUSALS: Final = Rate(burst=50, per_second=1.0)
 """Refused attempts that the trail tells of, by person."""
+STRANGERS: Final = Rate(burst=10, per_second=1 / 6)
+"""The same of those who prove nothing, by address, and of all of them together: a flood must not fill the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ def build(deps: ApiDeps) -> tuple[FastAPI, Sequence[Operation]]:
         prefix=deps.prefix,
         failures=Buckets(FAILURES, deps.means.clock.monotonic),
         refusals=Buckets(REFUSALS, deps.means.clock.monotonic),
+        strangers=Buckets(STRANGERS, deps.means.clock.monotonic),
         requests=None if deps.rate is None else Buckets(deps.rate, deps.means.clock.monotonic),
         proxies=Proxies(deps.proxies),
     )
@@ -162,12 +165,15 @@ def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[
     async def serve(request: Request) -> Response:
         if operation.needs is Demand.NOTHING:
             return await operation.endpoint(Call(desk, request, NOBODY_ASKS))
-        asker = await asker_of(request, desk)
-        call = Call(desk, request, asker)
+        try:
+            call = Call(desk, request, await asker_of(request, desk))
+        except Unauthenticated as error:
+            await _note_stranger(desk, request, operation, error)
+            raise
         try:
             demanded = None if operation.own_access else _permission(operation.needs, desk)
             if demanded is not None:
-                await require(desk.means.grants, asker, demanded)
+                await require(desk.means.grants, call.asker, demanded)
             key = call.idempotency_key if operation.method == "POST" and operation.remembered else None
             if key is None:
                 return await operation.endpoint(call)
@@ -176,6 +182,9 @@ def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[
         except (Forbidden, Protected) as error:
             await _note_refusal(desk, call, operation, error)
             raise
+        except Unauthenticated as error:
+            await _note_stranger(desk, request, operation, error)
+            raise
 
     return serve
 
@@ -183,8 +192,18 @@ def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[
 async def _note_refusal(desk: Desk, call: Call, operation: Operation, error: Forbidden | Protected) -> None:
     """Tell the trail who tried what; not more often than it can bear."""
     if operation.method != "GET" and call.asker.principal.is_known and not desk.refusals.take(call.asker.id):
-        target = str(next(iter(call.request.path_params.values()), ""))[:128]
-        await note(desk.means, call.asker, operation.name, target, verdict=error.code)
+        await note_refusal(desk.means, call.asker, operation.name, _target(call.request), error.code)
+
+
+async def _note_stranger(desk: Desk, request: Request, operation: Operation, error: Unauthenticated) -> None:
+    """Tell the trail from where somebody came without a proof: each address, and all together, only now and then."""
+    by = stranger_of(request, desk)
+    if not desk.strangers.take(by.request.address) and not desk.strangers.take(""):
+        await note_refusal(desk.means, by, operation.name, _target(request), error.code)
+
+
+def _target(request: Request) -> str:
+    return str(next(iter(request.path_params.values()), ""))[:128]
 
 
 def _permission(needs: Needs, desk: Desk) -> Permission | None:

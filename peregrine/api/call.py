@@ -9,7 +9,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -51,6 +51,7 @@ class Desk:
     prefix: str = ""
     failures: Buckets
     refusals: Buckets
+    strangers: Buckets
     requests: Buckets | None = None
     proxies: Proxies = field(default_factory=Proxies)
     kept: Fragments = field(default_factory=Fragments)
@@ -147,8 +148,8 @@ NOBODY_ASKS: Final = Asker(principal=identity.NOBODY)
 
 async def asker_of(request: Request, desk: Desk) -> Asker:
     """Who asks, and from where."""
-    peer = request.client.host if request.client else ""
-    address = desk.proxies.client_of(peer, request.headers.getlist("x-forwarded-for"))
+    stranger = stranger_of(request, desk)
+    address = stranger.request.address
     try:
         principal = await principal_of(request, desk.identity, desk.origins)
     except Unauthenticated:
@@ -156,11 +157,17 @@ async def asker_of(request: Request, desk: Desk) -> Asker:
         raise
     if desk.requests is not None:
         _refuse_often(desk.requests, principal.id if principal.is_known else address)
+    return replace(stranger, principal=principal)
+
+
+def stranger_of(request: Request, desk: Desk) -> Asker:
+    """From where somebody asks, before it is known who."""
+    peer = request.client.host if request.client else ""
     return Asker(
-        principal=principal,
+        principal=identity.NOBODY,
         request=identity.Request(
             route=f"{request.method} {request.url.path}",
-            address=address,
+            address=desk.proxies.client_of(peer, request.headers.getlist("x-forwarded-for")),
             request_id=str(request.scope["state"].get(REQUEST_ID, "")),
         ),
     )

@@ -1,7 +1,8 @@
 """Owns the trail of who changed what, and who tried to: append-only; must not know who reads it, or HTTP.
 
-An entry is written after the change, by itself: it never makes a change fail, and one that can't be written is told to
-the log in its place. Running a task needs no entry: the execution says who asked for it.
+Nothing is changed without an entry: it stands there, as ``asked``, before the change, and says afterwards what became
+of it. So of a process that dies in between, or whose store goes away, ``asked`` is left: then perhaps it was done.
+Running a task needs no entry: the execution says who asked for it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, Self
 
-from peregrine.domain.errors import PeregrineError
+from peregrine.domain.errors import PeregrineError, Unavailable
 from peregrine.domain.moment import DAY, Duration, Moment
 from peregrine.domain.payload import JsonObject, payload_config
 from peregrine.domain.permission import Permission
@@ -25,6 +26,7 @@ from peregrine.usecases.access import require
 from peregrine.usecases.means import Means
 
 KEPT_FOR: Final[Duration] = 365 * DAY
+ASKED, DONE, REPEATED = "asked", "done", "repeated"
 _log = logging.getLogger(__name__)
 
 
@@ -56,20 +58,61 @@ def digest(task: Task | None) -> str:
     return hashlib.blake2b(shown.encode(errors="surrogatepass"), digest_size=12).hexdigest()
 
 
-async def note(
-    means: Means, by: Asker, action: str, target: str, *, before: str = "", after: str = "", verdict: str = "done"
-) -> None:
-    """Write one line."""
-    now = means.clock.now()
-    document: JsonObject = {
-        "at": now, "who": by.id, "action": action, "target": target, "verdict": verdict, "before": before,
-        "after": after, "address": by.request.address, "request_id": by.request.request_id,
-    }  # fmt: skip
-    record = Record(collection=AUDIT, key=means.entropy.new_id(), document=document, expires_at=now + KEPT_FOR)
+class Trail:
+    """One entry, around the change that it is about: ``async with Trail(…) as trail``, and ``asked`` before the write.
+
+    At the end it says ``done``, or the code of what the change was refused with. Whether a change was made is not known
+    when the store's answer was lost: then the entry stays as it was asked.
+    """
+
+    def __init__(self, means: Means, by: Asker, action: str, target: str) -> None:
+        self._means = means
+        self._document: JsonObject = {
+            "at": means.clock.now(), "who": by.id, "action": action, "target": target, "verdict": ASKED, "before": "",
+            "after": "", "address": by.request.address, "request_id": by.request.request_id,
+        }  # fmt: skip
+        self._record: Record | None = None
+        self.verdict = DONE
+        """What the entry says in the end, if nothing was raised."""
+
+    async def asked(self, *, before: str = "", after: str = "") -> None:
+        """Write what is about to be changed; once more, if the change is decided anew. Raises Unavailable."""
+        self._document |= {"before": before, "after": after}
+        await self._write()
+
+    async def refused(self) -> None:
+        """Write at once what the verdict is. Raises Unavailable."""
+        self._document["verdict"] = self.verdict
+        await self._write()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._record is None or isinstance(error, Unavailable):
+            return
+        if error is None or isinstance(error, PeregrineError):
+            self._document["verdict"] = self.verdict if error is None else error.code
+            try:
+                await self._write()
+            except PeregrineError as away:
+                _log.error("audit_entry_not_finished", extra={"entry": self._document, "reason": away.code})
+
+    async def _write(self) -> None:
+        now = self._means.clock.now()
+        key = self._means.entropy.new_id() if self._record is None else self._record.key
+        record = Record(collection=AUDIT, key=key, document=dict(self._document), expires_at=now + KEPT_FOR)
+        self._record = await self._means.records.put_record(record, expected_revision=None, now=now)
+
+
+async def note_refusal(means: Means, by: Asker, action: str, target: str, verdict: str) -> None:
+    """Write what was refused before anything was asked of the store. Never makes the refusal another one."""
+    trail = Trail(means, by, action, target)
+    trail.verdict = verdict
     try:
-        await means.records.put_record(record, expected_revision=0, now=now)
+        await trail.refused()
     except PeregrineError as error:
-        _log.error("audit_entry_not_written", extra={"entry": document, "reason": error.code})
+        _log.error("audit_entry_not_written", extra={"action": action, "target": target, "reason": error.code})
 
 
 async def list_entries(means: Means, by: Asker, *, before: str, limit: int) -> Sequence[Entry]:

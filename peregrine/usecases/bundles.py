@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
@@ -19,7 +20,7 @@ from peregrine.ports.identity import Asker
 from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases import tasks as one
 from peregrine.usecases.access import refuse_system, require
-from peregrine.usecases.audit import digest, note
+from peregrine.usecases.audit import Trail, digest
 from peregrine.usecases.means import Means
 
 TASKS_MAX: Final = 1000
@@ -151,13 +152,19 @@ async def import_tasks(
         return Imported(faults=decided.faults)
     if not dry_run:
         if decided.new:
-            await means.store.create_tasks(decided.new)
-            means.bus.publish(Topic.TASKS)
+            await _create(means, by, decided.new)
         for item, view in decided.changed:
             await one.update_task(means, by, view.task.id, _editing(item))
-        for task in decided.new:
-            await note(means, by, "import_task", task.id, after=digest(task))
     return Imported(imported=names, skipped=decided.skipped)
+
+
+async def _create(means: Means, by: Asker, new: Sequence[Task]) -> None:
+    async with AsyncExitStack() as entries:
+        for task in new:
+            trail = await entries.enter_async_context(Trail(means, by, "import_task", task.id))
+            await trail.asked(after=digest(task))
+        await means.store.create_tasks(new)
+    means.bus.publish(Topic.TASKS)
 
 
 def _editing(item: Bundled) -> Edit:

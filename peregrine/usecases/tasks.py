@@ -25,7 +25,7 @@ from peregrine.ports.identity import Asker
 from peregrine.ports.store import CancelVerdict
 from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases.access import refuse_system, require
-from peregrine.usecases.audit import digest, note
+from peregrine.usecases.audit import REPEATED, Trail, digest
 from peregrine.usecases.means import Means
 
 TRIES_MAX: Final = 8
@@ -99,16 +99,19 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
     await require(means.grants, by, Permission.TASKS_WRITE)
     made = make(means.making(by, id=id or TaskId(means.entropy.new_id()), at=means.clock.now()))
     task = sealed_task(means.vault, made)
-    try:
-        await means.store.create_tasks([task])
-    except Unsure:
-        await _read_back(means, task)
-    except Conflict as conflict:
-        if conflict.code != "id_taken" or id is None:
-            raise
-        return await _made_before(means, task)
+    async with Trail(means, by, "create_task", task.id) as trail:
+        await trail.asked(after=digest(task))
+        try:
+            await means.store.create_tasks([task])
+        except Unsure:
+            await _read_back(means, task)
+        except Conflict as conflict:
+            if conflict.code != "id_taken" or id is None:
+                raise
+            view = await _made_before(means, task)
+            trail.verdict = REPEATED
+            return view
     means.bus.publish(Topic.TASKS)
-    await note(means, by, "create_task", task.id, after=digest(task))
     return await existing(means, task.id)
 
 
@@ -162,21 +165,22 @@ async def stop_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = A
 async def delete_task(means: Means, by: Asker, task_id: TaskId, unless: Unless = ALWAYS) -> Stopped:
     """Delete a task and cancel what is left of it; its history stays until retention."""
     await require(means.grants, by, Permission.TASKS_DELETE)
-    for _ in range(TRIES_MAX):
-        view = await existing(means, task_id)
-        refuse_system(view.task)
-        unless.check(view.task)
-        try:
-            running = await means.store.delete_task(
-                task_id, expected_revision=view.task.revision, now=means.clock.now()
-            )
-        except Stale:
-            continue
-        means.bus.publish(Topic.CANCEL)
-        means.bus.publish(Topic.TASKS)
-        await note(means, by, "delete_task", task_id, before=digest(view.task))
-        return Stopped(task_id, running)
-    raise Unavailable("the task changes too fast")
+    async with Trail(means, by, "delete_task", task_id) as trail:
+        for _ in range(TRIES_MAX):
+            view = await existing(means, task_id)
+            refuse_system(view.task)
+            unless.check(view.task)
+            await trail.asked(before=digest(view.task))
+            try:
+                running = await means.store.delete_task(
+                    task_id, expected_revision=view.task.revision, now=means.clock.now()
+                )
+            except Stale:
+                continue
+            means.bus.publish(Topic.CANCEL)
+            means.bus.publish(Topic.TASKS)
+            return Stopped(task_id, running)
+        raise Unavailable("the task changes too fast")
 
 
 def _resuming(task: Task, _: Making) -> Task:
@@ -191,7 +195,7 @@ async def _change(
     means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless, *, action: str, touches_system: bool = False
 ) -> TaskView:
     """The task after *edit*, decided anew as long as others are quicker."""
-    async with means.turns.of(task_id):
+    async with means.turns.of(task_id), Trail(means, by, action, task_id) as trail:
         for _ in range(TRIES_MAX):
             view = await existing(means, task_id)
             if not touches_system:
@@ -206,6 +210,7 @@ async def _change(
             if _is_same(wanted, stored):
                 return view
             changed = sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id)
+            await trail.asked(before=digest(view.task), after=digest(changed))
             try:
                 await means.store.put_task(
                     changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)
@@ -216,7 +221,6 @@ async def _change(
                 await _read_back(means, changed)
             means.bus.publish(Topic.TASKS)
             means.bus.publish(Topic.QUEUED)
-            await note(means, by, action, task_id, before=digest(view.task), after=digest(changed))
             return await existing(means, task_id)
     raise Unavailable("the task changes too fast")
 

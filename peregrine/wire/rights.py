@@ -115,7 +115,9 @@ class Removed(Struct, frozen=True, kw_only=True):
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """Who did, or tried, what. `before` and `after` are digests of the definition."""
+    """Who did, or tried, what. `before` and `after` are digests of the definition. `verdict` is `done`, `repeated`, the
+    code of a refusal, or `asked`: it was about to be done when the process or its store went away, and perhaps was.
+    """
 
     id: str
     at: MomentText

@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from peregrine.api.app import build, refuse_undeclared
 from peregrine.api.call import Desk
+from peregrine.api.patience import Buckets, Rate
 from peregrine.domain.moment import SECOND
 from peregrine.domain.permission import Permission
 from tests.api.matrix import ANYBODY, NO_IDENTITY, ROLES, ROWS
@@ -101,7 +102,10 @@ async def test_a_route_without_a_permission_stops_the_start(world: World) -> Non
 
     app.router.routes.append(Route("/scheduler/secret", forgotten))
 
-    desk = Desk(means=world.means, identity=world.deps.identity, failures=None, refusals=None)  # type: ignore[arg-type]
+    nobody = Buckets(Rate(1, 1), world.means.clock.monotonic)
+    desk = Desk(
+        means=world.means, identity=world.deps.identity, failures=nobody, refusals=nobody, strangers=nobody
+    )  # fmt: skip
     with pytest.raises(AssertionError, match="no permission"):
         refuse_undeclared(app, desk, operations)
 
