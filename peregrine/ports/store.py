@@ -94,6 +94,15 @@ class ClaimRequest:
     limit: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskChange:
+    """One change of a definition, as ``put_task`` takes it."""
+
+    task: Task
+    expected_revision: int
+    plan: Plan | None = None
+
+
 class TaskStore(Protocol):
     """Definitions of tasks."""
 
@@ -113,6 +122,16 @@ class TaskStore(Protocol):
         decided at ``task.updated_at``.
 
         Raises:  NotFound; Stale (revision or plan's cursor moved: read again); Conflict ``name_taken``; Unavailable.
+        """
+        ...
+
+    async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
+        """Create *new* as ``create_tasks`` does and make *changes* as ``put_task`` does, all of it or none.
+
+        No task stands twice in it. A store of single documents may show a part of it for a moment; after a crash it is
+        finished, or none of it was done.
+
+        Raises:  what those two raise, for the first that can't be done.
         """
         ...
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Generic, TypeAlias, TypeVar
 
-from peregrine.domain.errors import Conflict, LimitReached, NotFound, Stale
+from peregrine.domain.errors import Conflict, LimitReached, NotFound, PeregrineError, Stale
 from peregrine.domain.execution import (
     CANCELLED_ERROR,
     CANCELLED_OUTPUT,
@@ -56,6 +56,7 @@ from peregrine.ports.store import (
     PlanVerdict,
     RenewVerdict,
     SettleVerdict,
+    TaskChange,
 )
 
 Item = TypeVar("Item")
@@ -173,6 +174,19 @@ class MemoryStore:
             raise Conflict(f"a task named {task.name!r} exists", code="name_taken")
         if plan is not None:
             self._write_plan(row, plan, task.updated_at)
+        self._change(row, task)
+
+    async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
+        before = deepcopy(self.__dict__)
+        try:
+            await self.create_tasks(new)
+            for change in changes:
+                await self.put_task(change.task, expected_revision=change.expected_revision, plan=change.plan)
+        except PeregrineError:
+            self.__dict__.update(before)
+            raise
+
+    def _change(self, row: _TaskRow, task: Task) -> None:
         due_changed = task.generation != row.task.generation
         del self._names[row.task.name]
         self._names[task.name] = task.id

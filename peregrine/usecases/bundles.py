@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
-from peregrine.domain.draft import Edit, Making
-from peregrine.domain.errors import Fault, Invalid, PeregrineError, Protected, Unavailable
+from peregrine.domain.draft import Making
+from peregrine.domain.errors import Conflict, Fault, Invalid, PeregrineError, Protected, Stale, Unavailable
 from peregrine.domain.ids import TaskId, is_system_id
 from peregrine.domain.permission import Permission
 from peregrine.domain.query import PAGE_SIZE_MAX, PageRequest, TaskFilter, TaskSort
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.bus import Topic
 from peregrine.ports.identity import Asker
+from peregrine.ports.store import TaskChange
 from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases import tasks as one
 from peregrine.usecases.access import refuse_system, require
@@ -140,10 +141,9 @@ async def import_tasks(
 ) -> Imported:
     """Make the tasks of *bundle*; names that are taken are skipped, or changed with *overwrite*.
 
-    All or none: with one fault nothing is made. New tasks are made in one write; changes follow one by one, each safe
-    to repeat, so an import that was cut off is finished by sending it again.
+    All or none, in one write: with one fault nothing is made.
 
-    Raises:  Protected for a system task; Unavailable.
+    Raises:  Protected for a system task; Conflict for what others made or deleted meanwhile; Unavailable.
     """
     await require(means.grants, by, Permission.TASKS_WRITE)
     decided = await _decide(means, by, bundle, overwrite=overwrite)
@@ -151,24 +151,50 @@ async def import_tasks(
     if decided.faults:
         return Imported(faults=decided.faults)
     if not dry_run:
-        if decided.new:
-            await _create(means, by, decided.new)
-        for item, view in decided.changed:
-            await one.update_task(means, by, view.task.id, _editing(item))
+        await _write(means, by, decided)
     return Imported(imported=names, skipped=decided.skipped)
 
 
-async def _create(means: Means, by: Asker, new: Sequence[Task]) -> None:
+async def _write(means: Means, by: Asker, decided: _Decided) -> None:
+    """Make it true in one write, decided anew as long as others are quicker. Raises Conflict, Unavailable."""
+    views = [view for _, view in decided.changed]
+    for _ in range(one.TRIES_MAX):
+        changes = [_change(means, by, item, view) for (item, _), view in zip(decided.changed, views, strict=True)]
+        try:
+            await _put(means, by, decided.new, views, [change for change in changes if change is not None])
+            return
+        except Stale:
+            views = list(await means.store.get_tasks([view.task.id for view in views]))
+        if len(views) < len(decided.changed):
+            raise Conflict("A task of this bundle was deleted meanwhile; send it again.")
+    raise Unavailable("the tasks change too fast")
+
+
+async def _put(
+    means: Means, by: Asker, new: Sequence[Task], views: Sequence[TaskView], changes: Sequence[TaskChange]
+) -> None:
+    before = {view.task.id: view.task for view in views}
     async with AsyncExitStack() as entries:
-        for task in new:
+        for task in [*new, *(change.task for change in changes)]:
             trail = await entries.enter_async_context(Trail(means, by, "import_task", task.id))
-            await trail.asked(after=digest(task))
-        await means.store.create_tasks(new)
+            await trail.asked(before=digest(before.get(task.id)), after=digest(task))
+        await means.store.put_tasks(new, changes)
     means.bus.publish(Topic.TASKS)
+    means.bus.publish(Topic.QUEUED)
 
 
-def _editing(item: Bundled) -> Edit:
-    return lambda stored, making: item.edit(stored, replace(making, source="import"))
+def _change(means: Means, by: Asker, item: Bundled, view: TaskView) -> TaskChange | None:
+    """What *item* makes of the task of *view*; None if it is so already."""
+    now = max(means.clock.now(), view.task.updated_at)
+    stored = opened_task(means.vault, view.task)
+    wanted = item.edit(stored, means.making(by, id=view.task.id, at=now, source="import"))
+    if wanted == stored:
+        return None
+    return TaskChange(
+        task=sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id),
+        expected_revision=view.task.revision,
+        plan=one.undecided(view, now, means.queue_size),
+    )
 
 
 async def _decide(means: Means, by: Asker, bundle: Sequence[Bundled], *, overwrite: bool) -> _Decided:

@@ -35,6 +35,7 @@ from peregrine.usecases.executions import Order
 from peregrine.usecases.means import Means
 from peregrine.usecases.tasks import Unless
 from peregrine.usecases.turns import Turns
+from peregrine.wire.bundle import read_bundle
 from peregrine.wire.task_input import read_new_task
 from tests.api.world import HTTP_TASK, World
 
@@ -360,23 +361,44 @@ async def test_permission_is_asked_for_before_anything_else(world: World, verb: 
         pass
 
 
-async def test_an_import_beyond_the_shelf_is_finished_by_sending_it_again(world: World, store: Flaky) -> None:
-    """Changes follow one by one; one that fails leaves the rest for the next time, and nothing is done twice."""
-    from peregrine.wire.bundle import read_bundle
-
+async def test_an_import_that_fails_leaves_nothing_of_it(world: World, store: Flaky) -> None:
     for name in ("a", "b"):
         await task_of(world, name=name)
     bundle = read_bundle([HTTP_TASK | {"name": name, "description": "new"} for name in ("a", "b", "c")])
-    store.rivals = [_away, _away]
+    store.rivals = [_away, _nothing]
 
     with pytest.raises(Unavailable):
         await bundles.import_tasks(world.means, BOSS, bundle.tasks, overwrite=True, dry_run=False)
+    left = {view.task.name: view.task.description for view in await world.store.get_named(["a", "b", "c"])}
     store.rivals.clear()
     done = await bundles.import_tasks(world.means, BOSS, bundle.tasks, overwrite=True, dry_run=False)
 
+    assert left == dict.fromkeys(("a", "b"), HTTP_TASK["description"])
     assert sorted(done.imported) == ["a", "b", "c"]
     views = await world.store.get_named(["a", "b", "c"])
     assert {view.task.description for view in views} == {"new"}
+
+
+async def test_an_import_that_others_are_quicker_than_is_decided_anew(world: World) -> None:
+    task = await task_of(world, name="a")
+    bundle = read_bundle([HTTP_TASK | {"name": "a", "description": "new"}])
+    writes = world.store.put_tasks
+
+    async def beaten(new: Any, changes: Any) -> None:
+        world.store.put_tasks = writes  # type: ignore[method-assign]
+        await tasks.set_enabled(world.means, BOSS, task.id, to=False)
+        await writes(new, changes)
+
+    world.store.put_tasks = beaten  # type: ignore[method-assign]
+
+    await bundles.import_tasks(world.means, BOSS, bundle.tasks, overwrite=True, dry_run=False)
+
+    view = await tasks.get_task(world.means, BOSS, task.id)
+    assert (view.task.description, view.task.revision) == ("new", 3)
+
+
+async def _nothing() -> None:
+    """Nobody is quicker."""
 
 
 async def _away() -> None:

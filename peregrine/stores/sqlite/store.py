@@ -37,6 +37,7 @@ from peregrine.ports.store import (
     PlanVerdict,
     RenewVerdict,
     SettleVerdict,
+    TaskChange,
 )
 from peregrine.stores.sqlite import care, claiming, history, migrate, moving, place, queueing, records, settling, tasks
 from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
@@ -165,6 +166,14 @@ class SqliteStore:
 
     async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
         await self._writer.run(lambda db: tasks.put_task(db, task, expected_revision, plan), grows=True)
+
+    async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
+        def operation(db: apsw.Connection) -> None:
+            tasks.create_tasks(db, new)
+            for change in changes:
+                tasks.put_task(db, change.task, change.expected_revision, change.plan)
+
+        await self._writer.run(operation, grows=True)
 
     async def delete_task(
         self, task_id: TaskId, *, expected_revision: int | None, now: Moment

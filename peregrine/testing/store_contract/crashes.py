@@ -18,7 +18,7 @@ from peregrine.domain.planning import Plan
 from peregrine.domain.policy import Overlap, Policy
 from peregrine.domain.retry import recover
 from peregrine.domain.task import Task, TaskView
-from peregrine.ports.store import ClaimRequest, SettleVerdict, Store
+from peregrine.ports.store import ClaimRequest, SettleVerdict, Store, TaskChange
 from peregrine.testing.builders import (
     NOW,
     a_claim_request,
@@ -122,6 +122,23 @@ async def create_is_whole_or_absent(factory: CrashingStoreFactory) -> None:
     async def act(store: Store, _: None) -> None:
         with suppress(Conflict):
             await store.create_tasks([a_task(tags=("a", "b"))])
+
+    await _cut(factory, arrange, act)
+
+
+async def new_tasks_and_changes_are_whole_or_absent(factory: CrashingStoreFactory) -> None:
+    old = [a_task(f"old-{n}") for n in range(2)]
+    changed = [replace(task, name=f"renamed {task.id}", revision=2, updated_at=NOW + MINUTE) for task in old]
+
+    async def arrange(store: Store) -> None:
+        await stored(store, *old)
+
+    async def act(store: Store, _: None) -> None:
+        with suppress(Conflict, Stale):
+            await store.put_tasks(
+                [a_task("new-1"), a_task("new-2", tags=("a",))],
+                [TaskChange(task=task, expected_revision=1) for task in changed],
+            )
 
     await _cut(factory, arrange, act)
 

@@ -18,7 +18,7 @@ from peregrine.domain.moment import DAY, MINUTE, SECOND
 from peregrine.domain.occurrence import Reason, Skip, Verdict
 from peregrine.domain.payload import FunctionPayload, HttpPayload, Kind
 from peregrine.domain.task import Pause, Tally, Task
-from peregrine.ports.store import CancelVerdict, PlanVerdict, RenewVerdict, SettleVerdict
+from peregrine.ports.store import CancelVerdict, PlanVerdict, RenewVerdict, SettleVerdict, TaskChange
 from peregrine.testing.builders import NOW, a_parallel_task, a_plan, a_settlement, a_task, an_occurrence
 from peregrine.testing.store_contract import variety
 from peregrine.testing.store_contract.factory import StoreFactory
@@ -30,6 +30,7 @@ from peregrine.testing.store_contract.steps import (
     execution,
     ledger,
     one_claim,
+    photograph,
     queued,
     queued_ids,
     refused,
@@ -152,6 +153,44 @@ async def a_batch_that_clashes_with_itself_is_refused(factory: StoreFactory) -> 
 
     assert (names.code, twice.code) == ("name_taken", "id_taken")
     assert await all_tasks(store) == []
+
+
+async def new_tasks_and_changes_are_made_together(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    old = a_task("old")
+    await stored(store, old)
+    later = NOW + 3 * MINUTE
+    changed = replace(old, name="renamed", schedule="@every 1h", revision=2, generation=2, updated_at=later)
+    decided = a_plan(old, NOW + MINUTE)
+
+    await store.put_tasks([a_task("new")], [TaskChange(task=changed, expected_revision=1, plan=decided)])
+
+    assert {shown.task.name for shown in await all_tasks(store)} == {"name of new", "renamed"}
+    shown = await view(store, changed)
+    assert (shown.task, shown.cursor, shown.queued) == (changed, later, 1)
+    await store.put_tasks([], [])
+
+
+async def of_new_tasks_and_changes_all_or_none_are_made(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    one, two = a_task("one"), a_task("two")
+    await stored(store, one, two)
+    good = TaskChange(
+        task=replace(one, description="changed", revision=2),
+        expected_revision=1,
+        plan=a_plan(one, NOW + MINUTE),
+    )
+    stale = TaskChange(task=replace(two, description="changed", revision=2), expected_revision=7)
+    taken = TaskChange(task=replace(two, name=one.name, revision=2), expected_revision=1)
+    gone = TaskChange(task=a_task("nobody"), expected_revision=1)
+    before = await photograph(store)
+
+    await refused(Stale, store.put_tasks([a_task("new")], [good, stale]))
+    await refused(Conflict, store.put_tasks([a_task("new")], [good, taken]))
+    await refused(NotFound, store.put_tasks([a_task("new")], [good, gone]))
+    await refused(Conflict, store.put_tasks([a_task("new"), a_task("other", name="name of two")], [good]))
+
+    assert await photograph(store) == before
 
 
 async def names_differ_by_case_and_blanks(factory: StoreFactory) -> None:
