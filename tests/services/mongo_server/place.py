@@ -27,6 +27,7 @@ RECIPE: Final = f"1 {SUITE} {PACKAGE}"
 """What a root was made by; another recipe makes it anew."""
 READY_WITHIN: Final = 30.0
 
+_HELLO: Final = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0"
 _SETTINGS: Final = """
 listen_addresses = '127.0.0.1'
 cron.use_background_workers = on
@@ -208,9 +209,9 @@ class Database:
         until = time.monotonic() + READY_WITHIN
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
-                # A start-up packet that asks for encryption: a server that is up says N.
-                probe.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
-                if probe.recv(1) == b"N":
+                # A start-up packet: a server that still starts says E (an error), one that is up says R.
+                probe.sendall(_HELLO)
+                if probe.recv(1) == b"R":
                     self._drain()
                     return self
             time.sleep(0.02)  # not a wait: the port is not open yet
