@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,7 +92,8 @@ class Noise:
             for _ in range(chance.randint(1, 3)):
                 holder = chance.choice((document, document, document.get("config")))
                 if isinstance(holder, dict):
-                    holder[chance.choice((*holder, *_READ_ONLY))] = chance.choice(_STRANGE)
+                    # A copy: the next stroke may fall on what this one put there.
+                    holder[chance.choice((*holder, *_READ_ONLY))] = deepcopy(chance.choice(_STRANGE))
             raw = json.dumps(document).encode()
         elif turn < 0.6:
             raw = json.dumps(chance.choice(_STRANGE)).encode()
