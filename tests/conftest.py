@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.services.fixtures import mongo_database, mongo_uri, redis_server, shared_redis  # noqa: F401
 
+# A failing assertion of a public suite shows its values, as those in tests do.
+pytest.register_assert_rewrite("peregrine.testing")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 # `ci` gives the same cases every time, so a red test is a change of ours; `search` looks for new ones.
