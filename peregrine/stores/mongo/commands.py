@@ -1,0 +1,233 @@
+"""Owns the connection and every command that leaves for the database; must not know any verb.
+
+One document is written at a time, or many that have nothing to do with each other; nothing here needs a transaction.
+Each write is acknowledged by a majority with its journal, each decision reads what a majority has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient, IndexModel, ReadPreference, UpdateOne, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from peregrine.domain.errors import BadConfiguration, Unavailable
+from peregrine.stores.mongo.errors import duplicates, is_conflict, translate
+
+Document: TypeAlias = dict[str, Any]
+Change: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Which document, as it must be (compare), and what becomes of it (swap)."""
+Result = TypeVar("Result")
+
+SELECTION_MS: Final = 3_000
+CONNECT_MS: Final = 3_000
+SOCKET_MS: Final = 10_000
+POOL_WAIT_MS: Final = 5_000
+WRITE_CONCERN_MS: Final = 5_000
+READ_MS: Final = 8_000
+"""The server gives up a read after so long: whoever asks for a list waits, and the next one behind him."""
+POOL_SIZE: Final = 32
+CONFLICTS_MAX: Final = 8
+CONFLICT_PAUSE_SECONDS: Final = 0.005
+
+TASKS: Final = "scheduler_tasks"
+EXECUTIONS: Final = "scheduler_executions"
+SKIPS: Final = "scheduler_skips"
+SLOTS: Final = "scheduler_slots"
+INSTANCES: Final = "scheduler_instances"
+RECORDS: Final = "scheduler_records"
+BUNDLES: Final = "scheduler_bundles"
+META: Final = "scheduler_meta"
+COLLECTIONS: Final = (TASKS, EXECUTIONS, SKIPS, SLOTS, INSTANCES, RECORDS, BUNDLES, META)
+
+_CODEC: Final = CodecOptions[Document](
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
+
+
+def connect(uri: str) -> AsyncMongoClient[Document]:
+    """A client for the deployment at *uri*; it connects when it is first used.
+
+    Raises:  BadConfiguration when *uri* can't be read. It may hold a password, so it is not repeated.
+    """
+    try:
+        return AsyncMongoClient(
+            uri,
+            appname="peregrine",
+            serverSelectionTimeoutMS=SELECTION_MS,
+            connectTimeoutMS=CONNECT_MS,
+            socketTimeoutMS=SOCKET_MS,
+            waitQueueTimeoutMS=POOL_WAIT_MS,
+            maxPoolSize=POOL_SIZE,
+            retryWrites=True,
+            retryReads=True,
+        )
+    except (InvalidURI, ConfigurationError, ValueError, TypeError) as error:
+        raise BadConfiguration(
+            f"MONGODB_URI can't be used ({type(error).__name__}); write mongodb://host:27017/ or"
+            " mongodb://user:password@host:27017/?replicaSet=name"
+        ) from None
+
+
+class Commands:
+    """Every command goes through ``_run``, so every fault is told in the house's words and none waits for ever."""
+
+    def __init__(self, client: AsyncMongoClient[Document], database: str) -> None:
+        self._client = client
+        self._database: AsyncDatabase[Document] = client.get_database(
+            database,
+            codec_options=_CODEC,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_CONCERN_MS),
+            read_concern=ReadConcern("majority"),
+        )
+        self._collections: dict[str, AsyncCollection[Document]] = {
+            name: self._database.get_collection(name) for name in COLLECTIONS
+        }
+
+    async def statement(self) -> None:
+        """About to send one more command."""
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find(
+        self,
+        name: str,
+        filter: Mapping[str, Any],
+        *,
+        fields: Mapping[str, Any] | None = None,
+        sort: Sequence[tuple[str, int]] | None = None,
+        page: tuple[int, int] = (0, 0),
+    ) -> list[Document]:
+        """The documents that match; *page* is how many to pass over, and how many at most (0: all)."""
+        skip, limit = page
+
+        async def read() -> list[Document]:
+            cursor = self._collections[name].find(
+                filter, fields, sort=sort, skip=skip, limit=limit, max_time_ms=READ_MS, batch_size=limit or 1_000
+            )
+            async with cursor:
+                return await cursor.to_list(None)
+
+        return await self._run(read, writes=False)
+
+    async def count(self, name: str, filter: Mapping[str, Any], most: int) -> int:
+        """How many documents match, up to *most*."""
+        if most < 1:
+            return 0
+        collection = self._collections[name]
+        return await self._run(lambda: collection.count_documents(filter, limit=most, maxTimeMS=READ_MS), writes=False)
+
+    async def aggregate(self, name: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+        async def read() -> list[Document]:
+            cursor = await self._collections[name].aggregate(list(pipeline), maxTimeMS=READ_MS)
+            async with cursor:
+                return await cursor.to_list(None)
+
+        return await self._run(read, writes=False)
+
+    async def command(self, name: str, **arguments: Any) -> Document:
+        """The answer to a command about the database, or the server behind it."""
+        return await self._run(lambda: self._database.command(name, **arguments), writes=False)
+
+    # ── writes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def insert(self, name: str, documents: Sequence[Document]) -> set[int]:
+        """Insert each that can be; the places of those whose key was taken."""
+        if not documents:
+            return set()
+
+        async def write() -> set[int]:
+            try:
+                await self._collections[name].insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                taken = duplicates(error)
+                if taken is None:
+                    raise
+                return taken
+            return set()
+
+        return await self._run(write, writes=True)
+
+    async def update(self, name: str, changes: Sequence[Change], *, upsert: bool = False) -> int:
+        """Make each change whose document is as it must be; how many were.
+
+        After a lost answer the driver sends a change again, and then finds what it made itself: fewer than all means
+        that the caller looks.
+
+        Raises:  Taken when a change would take a unique key that is taken; the other changes are made.
+        """
+        if not changes:
+            return 0
+        operations = [UpdateOne(filter, change, upsert=upsert) for filter, change in changes]
+
+        async def write() -> int:
+            result = await self._collections[name].bulk_write(operations, ordered=False)
+            return result.matched_count + result.upserted_count
+
+        return await self._run(write, writes=True)
+
+    async def release(self, filter: Mapping[str, Any], change: Mapping[str, Any]) -> None:
+        """Make one harmless *change* to all tasks that match; safe to repeat."""
+        await self._run(lambda: self._collections[TASKS].update_many(filter, change), writes=True)
+
+    async def delete(self, name: str, filter: Mapping[str, Any]) -> int:
+        """Remove what matches; how many."""
+
+        async def write() -> int:
+            return (await self._collections[name].delete_many(filter)).deleted_count
+
+        return await self._run(write, writes=True)
+
+    # ── indexes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def index_names(self, name: str) -> set[str]:
+        """The names of the indexes that a collection has; none if there is no such collection."""
+
+        async def read() -> set[str]:
+            return set(await self._collections[name].index_information())
+
+        return await self._run(read, writes=False)
+
+    async def make_indexes(self, name: str, indexes: Sequence[IndexModel]) -> None:
+        await self._run(lambda: self._collections[name].create_indexes(indexes), writes=True)
+
+    async def _run(self, operation: Callable[[], Awaitable[Result]], *, writes: bool) -> Result:
+        for tries in range(CONFLICTS_MAX):
+            await self.statement()
+            try:
+                return await operation()
+            except PyMongoError as error:
+                if not is_conflict(error) or tries == CONFLICTS_MAX - 1:
+                    raise translate(error, writes=writes) from error
+            await pause(tries)
+        raise Unavailable("the database is too busy with rival writes")
+
+
+async def pause(tries: int) -> None:
+    """Let rivals pass each other: longer each time, and never in step."""
+    await asyncio.sleep(random.uniform(0.2, 1.0) * CONFLICT_PAUSE_SECONDS * (tries + 1))
+
+
+Left = TypeVar("Left")
+Right = TypeVar("Right")
+
+
+async def both(left: Awaitable[Left], right: Awaitable[Right]) -> tuple[Left, Right]:
+    """What two commands give that go out together. If one fails the other is still waited for: none is left behind."""
+    one, other = await asyncio.gather(left, right, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other

@@ -1,0 +1,184 @@
+"""Owns what a write of one document leaves to be done in others, and the doing; must not know why it was left.
+
+MongoDB changes one document at a time. So a decision is one write, which also says what is owed for it: the executions
+of a plan, the tally and the followups of an end, the rest of a removal, the lifting of a batch. Paying is safe to
+repeat. Whoever made a debt pays it at once; one that its maker left is paid by whoever meets it: at the opening, before
+a change of that very task, and in the looks that every instance takes while it plans.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from peregrine.domain.errors import Unavailable
+from peregrine.domain.moment import Moment
+from peregrine.stores.mongo.commands import (
+    BUNDLES,
+    EXECUTIONS,
+    SKIPS,
+    SLOTS,
+    TASKS,
+    Change,
+    Commands,
+    Document,
+    both,
+)
+from peregrine.stores.mongo.definitions import VISIBLE, new_token
+from peregrine.stores.mongo.executions import RUNS, WAITS, cancelling
+from peregrine.stores.mongo.tallies import Tallies, end_of
+from peregrine.stores.mongo.values import moment_of
+
+PLAN, REMOVAL, BUNDLE = "plan", "removal", "bundle"
+"""What the ``torn`` of a task says is owed there."""
+OPEN, COMMITTED, DROPPED = "open", "committed", "dropped"
+"""The states of a batch of new tasks."""
+LOOK_SECONDS: Final = 1.0
+BATCH: Final = 500
+ROUNDS_MAX: Final = 1_000
+
+_TORN: Final = {"torn": 1, "hidden": 1, "plan": 1, "bundle": 1, "removed_at": 1}
+
+
+class Debts:
+    """Pays what is owed."""
+
+    def __init__(self, commands: Commands, tallies: Tallies) -> None:
+        self._commands = commands
+        self._tallies = tallies
+        self._met: set[tuple[str, object]] = set()
+        self._looked = 0.0
+
+    # ── looks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def pay_all(self) -> None:
+        """Pay everything that anybody owes."""
+        for _ in range(ROUNDS_MAX):
+            tasks, executions = await self._owed()
+            await self.pay_tasks(tasks)
+            await self.pay_executions(executions)
+            if len(tasks) < BATCH and len(executions) < BATCH:
+                return
+
+    async def look(self) -> None:
+        """Pay what was owed a look ago already: then its maker is not under way any more, but gone or stuck."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        tasks, executions = await self._owed()
+        met = {_name_of(document) for document in (*tasks, *executions)}
+        old, self._met = self._met & met, met
+        await self.pay_tasks([document for document in tasks if _name_of(document) in old])
+        await self.pay_executions([document for document in executions if _name_of(document) in old])
+
+    async def _owed(self) -> tuple[list[Document], list[Document]]:
+        torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE]}}
+        owing = {"owes": {"$exists": True}}
+        return await both(
+            self._commands.find(TASKS, torn, fields=_TORN, page=(0, BATCH)),
+            self._commands.find(EXECUTIONS, owing, page=(0, BATCH)),
+        )
+
+    async def pay_tasks(self, documents: Sequence[Document]) -> None:
+        """Finish what is torn in *documents* of tasks."""
+        await self.finish_plans([document for document in documents if "plan" in document])
+        for document in documents:
+            if document["torn"] == REMOVAL:
+                await self.finish_removal(document["_id"], moment_of(document["removed_at"]))
+        for bundle_id in sorted({document["bundle"] for document in documents if document["torn"] == BUNDLE}):
+            await self.finish_bundle(bundle_id)
+
+    # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def pay_executions(self, documents: Sequence[Document]) -> None:
+        """Pay what *documents* of executions owe: their followups, then the tallies of their tasks."""
+        if not documents:
+            return
+        await self.queue_up([new for document in documents for new in document["owes"].get("followups", ())])
+        ended = [document for document in documents if document["owes"].get("tally")]
+        ends = sorted((end_of(document) for document in ended), key=lambda end: end.ended_at)
+        await self._tallies.add(ends)
+        await self._commands.update(
+            EXECUTIONS,
+            [({"_id": one["_id"], "epoch": one["epoch"]}, {"$unset": {"owes": ""}}) for one in documents],
+        )
+        self._tallies.unmarked(end.execution_id for end in ends)
+
+    async def queue_up(self, documents: Sequence[Document]) -> None:
+        """Queue those of *documents* whose key is new and whose task exists."""
+        if not documents:
+            return
+        wanted = {"_id": {"$in": sorted({document["task_id"] for document in documents})}}
+        found = await self._commands.find(TASKS, wanted | VISIBLE, fields={"_id": 1})
+        there = {document["_id"] for document in found}
+        await self._commands.insert(EXECUTIONS, [one for one in documents if one["task_id"] in there])
+
+    # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def finish_plans(self, documents: Sequence[Document]) -> None:
+        """Write what the plans in *documents* of tasks decided, where it is not there yet, and take the plans off."""
+        if not documents:
+            return
+        plans = [document["plan"] for document in documents]
+        await self._commands.insert(EXECUTIONS, [new for plan in plans for new in plan["executions"]])
+        await self._commands.insert(SKIPS, [skip for plan in plans for skip in plan["skips"]])
+        done: list[Change] = [
+            ({"_id": one["_id"], "plan.id": one["plan"]["id"]}, {"$unset": {"plan": "", "torn": ""}})
+            for one in documents
+        ]
+        await self._commands.update(TASKS, done)
+
+    async def finish_removal(self, task_id: str, now: Moment) -> list[str]:
+        """Cancel what waits, mark what runs, then remove the task; the ids of what runs.
+
+        The task is hidden already, so nothing new is queued for it, and what waits can only be claimed or cancelled.
+        """
+        runs = await self._end_work(task_id, now)
+        owing = {"task_id": task_id, "owes": {"$exists": True}}
+        await self.pay_executions(await self._commands.find(EXECUTIONS, owing))
+        await self._commands.delete(SLOTS, {"_id": task_id})
+        await self._commands.delete(TASKS, {"_id": task_id, "torn": REMOVAL})
+        return runs
+
+    async def _end_work(self, task_id: str, now: Moment) -> list[str]:
+        for _ in range(ROUNDS_MAX):
+            active = await self._commands.find(EXECUTIONS, {"task_id": task_id, "active": True})
+            await self.pay_executions([one for one in active if "owes" in one])
+            stamp = new_token()
+            waiting = [one for one in active if one["status"] == WAITS]
+            unmarked = [one for one in active if one["status"] == RUNS and not one["cancel_requested"]]
+            if not waiting and not unmarked:
+                return [one["_id"] for one in active]
+            await self._commands.update(
+                EXECUTIONS, [cancelling(one, stamp, now) for one in waiting] + [marking(one["_id"]) for one in unmarked]
+            )
+        raise Unavailable("work of the task is started faster than it can be cancelled")
+
+    async def finish_bundle(self, bundle_id: str) -> None:
+        """Lift a batch of new tasks that was committed; drop one that was not, so that its names are free."""
+        await self._commands.update(BUNDLES, [({"_id": bundle_id, "state": OPEN}, {"$set": {"state": DROPPED}})])
+        found = await self._commands.find(BUNDLES, {"_id": bundle_id})
+        if found and found[0]["state"] == COMMITTED:
+            await self.lift(bundle_id)
+        else:
+            await self._commands.delete(TASKS, {"bundle": bundle_id, "torn": BUNDLE})
+        await self._commands.delete(BUNDLES, {"_id": bundle_id})
+
+    async def lift(self, bundle_id: str) -> None:
+        """Show the tasks of a committed batch."""
+        await self._commands.release(
+            {"bundle": bundle_id, "torn": BUNDLE}, {"$unset": {"hidden": "", "torn": "", "bundle": ""}}
+        )
+
+
+def marking(execution_id: str) -> Change:
+    """The change that marks a running execution for cancel."""
+    return {"_id": execution_id, "status": RUNS}, {"$set": {"cancel_requested": True}}
+
+
+def _name_of(document: Document) -> tuple[str, object]:
+    """What tells one debt from another of the same document."""
+    if "owes" in document:
+        return document["_id"], document["epoch"]
+    return document["_id"], document["plan"]["id"] if "plan" in document else document["torn"]

@@ -1,0 +1,104 @@
+"""Owns how a database that an earlier program filled becomes ours; must not know the verbs.
+
+There is no migration: a document is read as it can be meant, and gets the fields that the spine needs by one
+compare-and-swap, so that two instances that see it first do not decide twice. Nothing that stands there is changed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peregrine.domain.execution import ExecutionOutcome
+from peregrine.domain.moment import Moment
+from peregrine.domain.query import ExecutionStatus
+from peregrine.domain.task import Task
+from peregrine.domain.trigger import ScheduleError
+from peregrine.domain.zone import ZoneError
+from peregrine.stores.mongo.commands import EXECUTIONS, TASKS, Change, Commands, Document
+from peregrine.stores.mongo.definitions import (
+    VISIBLE,
+    cursor_of,
+    moved_fields,
+    new_token,
+    progress_fields,
+    read_task,
+)
+from peregrine.stores.mongo.errors import Taken
+from peregrine.stores.mongo.executions import RUNS, WAITS
+from peregrine.stores.mongo.values import date
+
+BATCH: Final = 500
+ROUNDS_MAX: Final = 10_000
+LEFT_ERROR: Final = "left unfinished by an earlier program"
+
+
+async def take_over(commands: Commands, now: Moment) -> tuple[int, int]:
+    """Take tasks that are not ours yet, and close executions that nobody will end; how many of each."""
+    return await _adopt_tasks(commands, now), await _close_executions(commands, now)
+
+
+async def _adopt_tasks(commands: Commands, now: Moment) -> int:
+    adopted = 0
+    strange = {"generation": None, "torn": None} | VISIBLE
+    for _ in range(ROUNDS_MAX):
+        found = await commands.find(TASKS, strange, page=(0, BATCH))
+        for document in found:
+            adopted += await _adopt(commands, document, now)
+        if len(found) < BATCH:
+            break
+    return adopted
+
+
+async def _adopt(commands: Commands, document: Document, now: Moment) -> int:
+    """Give one task our fields; 1 if it was this call that did it.
+
+    A name that another task has already is left without our key: then only that one can be told by it.
+    """
+    task = read_task(document)
+    fields = _progress(task, cursor_of(document) or now) | {
+        "generation": 1,
+        "priority_class": int(task.priority),
+        "anchor": date(task.anchor),
+        "created_at": date(task.created_at),
+        "updated_at": date(task.updated_at),
+        "stamp": new_token(),
+        "born": new_token(),
+        "tally_rev": 0,
+        "counted": [],
+    }
+    must = {"_id": document["_id"], "generation": None}
+    for change in (fields | {"name_key": task.name}, fields):
+        try:
+            return await commands.update(TASKS, [(must, {"$set": change})])
+        except Taken:
+            continue
+    return 0
+
+
+def _progress(task: Task, cursor: Moment) -> Document:
+    """Where its schedule stands; one that we can't read is never due until somebody mends it."""
+    try:
+        return progress_fields(task, cursor)
+    except (ScheduleError, ZoneError):
+        return moved_fields(cursor, None)
+
+
+async def _close_executions(commands: Commands, now: Moment) -> int:
+    """End what another program left waiting or running: nobody knows what it did, and old work must not start now."""
+    closed = 0
+    left = {"status": {"$in": [WAITS, RUNS]}, "key": None}
+    end = {
+        "status": ExecutionStatus.FAILED.value,
+        "outcome": ExecutionOutcome.ABANDONED.value,
+        "error": LEFT_ERROR,
+        "completed_at": date(now),
+    }
+    for _ in range(ROUNDS_MAX):
+        found = await commands.find(EXECUTIONS, left, fields={"status": 1}, page=(0, BATCH))
+        changes: list[Change] = [
+            ({"_id": one["_id"], "status": one["status"], "key": None}, {"$set": end}) for one in found
+        ]
+        closed += await commands.update(EXECUTIONS, changes)
+        if len(found) < BATCH:
+            break
+    return closed

@@ -1,0 +1,36 @@
+"""MongoDB keeps the whole contract of the store, also when its process dies between any two commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from peregrine.testing.store_contract import (
+    CRASH_CHECKS,
+    SHARED_CHECKS,
+    STORE_CHECKS,
+    Check,
+    CrashCheck,
+    SharedCheck,
+)
+from tests.services.mongo_places import URI, MongoStores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.services]
+
+
+@pytest.fixture
+async def factory() -> AsyncIterator[MongoStores]:
+    stores = MongoStores(URI, "peregrine_contract2")
+    yield stores
+    await stores.close()
+
+
+@pytest.mark.parametrize("check", [*STORE_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)
+async def test_mongo_store(check: Check | SharedCheck, factory: MongoStores) -> None:
+    await check(factory)
+
+
+@pytest.mark.parametrize("check", CRASH_CHECKS, ids=lambda check: check.__name__)
+async def test_mongo_store_cut_off(check: CrashCheck, factory: MongoStores) -> None:
+    await check(factory)
