@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from pymongo import AsyncMongoClient
 
-from peregrine.ports.store import Store
 from peregrine.stores.mongo.commands import COLLECTIONS, META, Commands, Document, connect
 from peregrine.stores.mongo.indexes import SCHEMA
 from peregrine.stores.mongo.store import MongoStore
@@ -53,7 +52,7 @@ class MongoStores:
         self.database = database
         self._given: list[PlacedStore] = []
 
-    async def fresh(self) -> Store:
+    async def fresh(self) -> PlacedStore:
         store = await self.reopen()
         await self.empty(store)
         return store
@@ -64,7 +63,7 @@ class MongoStores:
         self._given.append(store)
         return store
 
-    async def dying(self, statements: int) -> Store:
+    async def dying(self, statements: int) -> PlacedStore:
         store = await self.reopen()
         store.commands.left = statements
         return store

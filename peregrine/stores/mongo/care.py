@@ -11,6 +11,7 @@ from peregrine.ports.host import Instance
 from peregrine.stores.mongo.commands import EXECUTIONS, INSTANCES, SKIPS, TASKS, Change, Commands, Document
 from peregrine.stores.mongo.debts import Debts
 from peregrine.stores.mongo.definitions import VISIBLE, Definitions, progress_fields
+from peregrine.stores.mongo.errors import Taken
 from peregrine.stores.mongo.values import date, moment_of
 
 STRAYED_MAX: Final = 1_000
@@ -39,7 +40,11 @@ class Care:
             "seen_at": date(now),
         }
         change: Change = ({"_id": instance.id}, {"$set": fields, "$inc": {"counter": 1}})
-        await self._commands.update(INSTANCES, [change], upsert=True)
+        try:
+            await self._commands.update(INSTANCES, [change], upsert=True)
+        except Taken:
+            # Made by a rival between the look and the write that the server makes of this; now it is there.
+            await self._commands.update(INSTANCES, [change])
 
     async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
         return [_instance(document) for document in await self._commands.find(INSTANCES, {}, sort=[("_id", 1)])]

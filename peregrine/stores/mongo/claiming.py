@@ -29,7 +29,7 @@ from peregrine.stores.mongo.definitions import VISIBLE, WITHOUT_DEBTS, Definitio
 from peregrine.stores.mongo.executions import RUNS, WAITS, cancelling, claim_of, running_of, started_fields
 from peregrine.stores.mongo.values import date, moment_of
 
-WINDOW_MIN: Final = 64
+WINDOW_MIN: Final = 16
 WINDOW_MAX: Final = 2_048
 """So many candidates are read at once."""
 LOOKS_MAX: Final = 64
@@ -40,6 +40,7 @@ STUCK_SECONDS: Final = 2.0
 """A slot whose claim does not follow for so long was left by one who died."""
 SEEN_MAX: Final = 4_096
 
+_CANDIDATE: Final = {"attempts": 0, "output": 0, "error": 0, "detail": 0}
 _ORDER: Final = [("rank", 1), ("available_at", 1), ("seq", 1)]
 _TURN: Final = ("rank", "available_at", "seq")
 
@@ -113,7 +114,7 @@ class Claiming:
         if behind is not None:
             filter["rank"]["$gte"] = behind["rank"]
             filter["$or"] = _behind(behind)
-        return await self._commands.find(EXECUTIONS, filter, sort=_ORDER, page=(0, size))
+        return await self._commands.find(EXECUTIONS, filter, fields=_CANDIDATE, sort=_ORDER, page=(0, size))
 
     async def _claim_from(self, batch: _Batch, window: Sequence[Document]) -> None:
         """Claim what can be claimed of *window*; what rivals take meanwhile leaves room for what stands behind it."""

@@ -26,7 +26,7 @@ from peregrine.stores.mongo.commands import (
     both,
 )
 from peregrine.stores.mongo.definitions import VISIBLE, new_token
-from peregrine.stores.mongo.executions import RUNS, WAITS, cancelling
+from peregrine.stores.mongo.executions import OWING, PAID, RUNS, WAITS, cancelling
 from peregrine.stores.mongo.tallies import Tallies, end_of
 from peregrine.stores.mongo.values import moment_of
 
@@ -36,6 +36,7 @@ OPEN, COMMITTED, DROPPED = "open", "committed", "dropped"
 """The states of a batch of new tasks."""
 LOOK_SECONDS: Final = 1.0
 BATCH: Final = 500
+ABANDONED_NANOSECONDS: Final = 24 * 3600 * 10**9
 ROUNDS_MAX: Final = 1_000
 
 _TORN: Final = {"torn": 1, "hidden": 1, "plan": 1, "bundle": 1, "removed_at": 1}
@@ -74,10 +75,9 @@ class Debts:
 
     async def _owed(self) -> tuple[list[Document], list[Document]]:
         torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE]}}
-        owing = {"owes": {"$exists": True}}
         return await both(
             self._commands.find(TASKS, torn, fields=_TORN, page=(0, BATCH)),
-            self._commands.find(EXECUTIONS, owing, page=(0, BATCH)),
+            self._commands.find(EXECUTIONS, OWING, page=(0, BATCH)),
         )
 
     async def pay_tasks(self, documents: Sequence[Document]) -> None:
@@ -101,9 +101,9 @@ class Debts:
         await self._tallies.add(ends)
         await self._commands.update(
             EXECUTIONS,
-            [({"_id": one["_id"], "epoch": one["epoch"]}, {"$unset": {"owes": ""}}) for one in documents],
+            [({"_id": one["_id"], "epoch": one["epoch"]}, PAID) for one in documents],
         )
-        self._tallies.unmarked(end.execution_id for end in ends)
+        self._tallies.forget(end.execution_id for end in ends)
 
     async def queue_up(self, documents: Sequence[Document]) -> None:
         """Queue those of *documents* whose key is new and whose task exists."""
@@ -135,7 +135,7 @@ class Debts:
         The task is hidden already, so nothing new is queued for it, and what waits can only be claimed or cancelled.
         """
         runs = await self._end_work(task_id, now)
-        owing = {"task_id": task_id, "owes": {"$exists": True}}
+        owing = {"task_id": task_id} | OWING
         await self.pay_executions(await self._commands.find(EXECUTIONS, owing))
         await self._commands.delete(SLOTS, {"_id": task_id})
         await self._commands.delete(TASKS, {"_id": task_id, "torn": REMOVAL})
@@ -164,6 +164,10 @@ class Debts:
         else:
             await self._commands.delete(TASKS, {"bundle": bundle_id, "torn": BUNDLE})
         await self._commands.delete(BUNDLES, {"_id": bundle_id})
+
+    async def forget_bundles(self) -> None:
+        """Remove what stands of batches whose maker died a day ago and more, before he inserted any task."""
+        await self._commands.delete(BUNDLES, {"at": {"$lt": time.time_ns() - ABANDONED_NANOSECONDS}})
 
     async def lift(self, bundle_id: str) -> None:
         """Show the tasks of a committed batch."""

@@ -92,7 +92,7 @@ def definition_fields(task: Task, previous: Task | None = None) -> Document:
         "dst_gap": task.dst_gap.value,
         "dst_overlap": task.dst_overlap.value,
         "anchor": date(task.anchor),
-        "pause": None if pause is None else _pause_document(pause),
+        "pause": None if pause is None else pause_document(pause),
         "overlap": policy.overlap.value,
         "misfire": policy.misfire.value,
         "misfire_grace": nanoseconds(policy.misfire_grace),
@@ -107,7 +107,7 @@ def definition_fields(task: Task, previous: Task | None = None) -> Document:
     return fields
 
 
-def _pause_document(pause: Pause) -> Document:
+def pause_document(pause: Pause) -> Document:
     return {
         "since": date(pause.since),
         "by": pause.by,

@@ -17,7 +17,6 @@ from pymongo.errors import (
     DuplicateKeyError,
     ExecutionTimeout,
     InvalidOperation,
-    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -80,8 +79,6 @@ def _of_code(error: PyMongoError, code: int, *, writes: bool) -> Exception:
         return Unavailable("the database took too long to answer; ask for less at once")
     if code in _OUR_BUG:
         return error
-    if isinstance(error, NotPrimaryError):
-        return Unsure(LOST) if writes else Unavailable(AWAY)
     if code == WRITE_CONFLICT:
         return Unavailable("the database is too busy with rival writes")
     return Unsure(LOST) if writes and code == 0 else Unavailable(f"the database refused a command (code {code})")

@@ -53,6 +53,8 @@ _CANCELLED_WORDS: Final = frozenset({"cancelled", "canceled", "stopped"})
 LOCK_KEY: Final = "scheduler:lock:{task_id}"
 
 WITHOUT_DEBTS: Final = {"owes": 0}
+OWING: Final = {"owing": True}
+PAID: Final = {"$unset": {"owes": "", "owing": ""}}
 
 
 class Numbers:
@@ -153,7 +155,7 @@ def settling(written: Settlement, stamp: str, followups: Sequence[Document], pri
         f"attempts.{written.attempt.attempt - 1}": _attempt_document(written.attempt),
     }
     if owes:
-        fields["owes"] = owes
+        fields |= {"owes": owes, "owing": True}
     forgotten = {"claim_id": ""}
     if again:
         fields["epoch"] = written.epoch + 1
@@ -182,6 +184,7 @@ def cancelling(document: Document, stamp: str, now: Moment) -> Change:
         "error": CANCELLED_ERROR,
         "stamp": stamp,
         "owes": {"tally": True},
+        "owing": True,
     }
     if document["attempt"] == 0:
         fields["started_at"] = date(now)

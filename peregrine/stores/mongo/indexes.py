@@ -50,7 +50,7 @@ INDEXES: Final = (
     _index(EXECUTIONS, "waiting", "available_at", **_only(status="pending")),
     _index(EXECUTIONS, "active", "task_id", **_only(active=True)),
     _index(EXECUTIONS, "claim", "claim_id", sparse=True),
-    _index(EXECUTIONS, "owes", "owes", sparse=True),
+    _index(EXECUTIONS, "owing", "owing", sparse=True),
     _index(EXECUTIONS, "listed", "-started_at", "-_id"),
     _index(EXECUTIONS, "of_task", "task_id", "-started_at", "-_id"),
     _index(EXECUTIONS, "by_status", "status", "-started_at", "-_id"),

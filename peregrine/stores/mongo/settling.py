@@ -5,6 +5,7 @@ An end is one write to the execution's document; what it adds elsewhere is owed 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,9 +16,10 @@ from peregrine.domain.moment import Moment
 from peregrine.domain.policy import Priority
 from peregrine.ports.store import CancelVerdict, SettleVerdict
 from peregrine.stores.mongo.commands import EXECUTIONS, Change, Commands, Document, both, pause
-from peregrine.stores.mongo.debts import Debts, marking
+from peregrine.stores.mongo.debts import LOOK_SECONDS, Debts, marking
 from peregrine.stores.mongo.definitions import new_token
 from peregrine.stores.mongo.executions import (
+    OWING,
     RUNS,
     WAITS,
     Numbers,
@@ -32,6 +34,7 @@ from peregrine.stores.mongo.grouping import without_repetition
 from peregrine.stores.mongo.tallies import End, Tallies, end_of
 
 ROUNDS_MAX: Final = 50
+QUICK_SECONDS: Final = LOOK_SECONDS / 2
 
 _KNOWN: Final = {
     "status": 1, "epoch": 1, "beat": 1, "cancel_requested": 1, "priority": 1, "attempts": 1, "owes": 1, "stamp": 1,
@@ -62,10 +65,12 @@ class Settling:
         again = [one.execution_id for one in settlements if one.state is State.QUEUED]
         known = await self._stands(again) if again else {}
         stamp = new_token()
+        began = time.monotonic()
         written, stands = await both(
             self._write(settlements, stamp, known), self._tallies.read(one.task_id for one in settlements)
         )
-        await self._pay(written, stands)
+        # Both went out together, which is as good as one after the other only while nobody can have paid for us.
+        await self._pay(written, stands if time.monotonic() - began < QUICK_SECONDS else None)
         verdicts |= {one.execution_id: SettleVerdict.APPLIED for one in written}
         for settlement in settlements:
             if settlement.execution_id not in verdicts:
@@ -113,7 +118,7 @@ class Settling:
             return
         with_followups = [one.execution_id for one in written if one.followups]
         if with_followups:
-            owing = {"_id": {"$in": with_followups}, "owes": {"$exists": True}}
+            owing = {"_id": {"$in": with_followups}} | OWING
             await self._debts.pay_executions(await self._commands.find(EXECUTIONS, owing))
         ends = [_end(one) for one in written if one.state is not State.QUEUED and not one.followups]
         await self._tallies.add(ends, stands)
@@ -145,7 +150,7 @@ class Settling:
 
     async def _pay_for(self, execution_id: ExecutionId) -> None:
         """The maker of this end may have died before he paid for it."""
-        owing = {"_id": execution_id, "owes": {"$exists": True}}
+        owing = {"_id": execution_id} | OWING
         await self._debts.pay_executions(await self._commands.find(EXECUTIONS, owing))
 
     async def _note_late(self, document: Document, settlement: Settlement) -> None:

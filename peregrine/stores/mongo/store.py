@@ -255,6 +255,7 @@ class MongoStore:
     async def maintain(self) -> None:
         """Now and then: take off marks, take over what another program added, make indexes that somebody dropped."""
         await self._tallies.unmark()
+        await self._debts.forget_bundles()
         now, _ = await self.server_time()
         await take_over(self._commands, now)
         await make_missing(self._commands)

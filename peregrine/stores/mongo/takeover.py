@@ -20,15 +20,20 @@ from peregrine.stores.mongo.definitions import (
     cursor_of,
     moved_fields,
     new_token,
+    pause_document,
     progress_fields,
+    read_tally,
     read_task,
+    tally_fields,
 )
 from peregrine.stores.mongo.errors import Taken
 from peregrine.stores.mongo.executions import RUNS, WAITS
-from peregrine.stores.mongo.values import date
+from peregrine.stores.mongo.values import date, moment_or_none
 
 BATCH: Final = 500
 ROUNDS_MAX: Final = 10_000
+_MISSING: Final = frozenset({"runtime_total", "last_succeeded", "metadata.last_error"})
+"""What an earlier tally does not say, or says in another way."""
 LEFT_ERROR: Final = "left unfinished by an earlier program"
 
 
@@ -59,10 +64,11 @@ async def _adopt(commands: Commands, document: Document, now: Moment) -> int:
         "generation": 1,
         "priority_class": int(task.priority),
         "anchor": date(task.anchor),
-        "created_at": date(task.created_at),
-        "updated_at": date(task.updated_at),
+        "pause": None if task.pause is None else pause_document(task.pause),
+        **{name: date(_moment(document, name) or now) for name in ("created_at", "updated_at")},
         "stamp": new_token(),
         "born": new_token(),
+        **{name: value for name, value in tally_fields(read_tally(document)).items() if name in _MISSING},
         "tally_rev": 0,
         "counted": [],
     }
@@ -73,6 +79,10 @@ async def _adopt(commands: Commands, document: Document, now: Moment) -> int:
         except Taken:
             continue
     return 0
+
+
+def _moment(document: Document, name: str) -> Moment | None:
+    return moment_or_none(document.get(name))
 
 
 def _progress(task: Task, cursor: Moment) -> Document:

@@ -17,7 +17,7 @@ from peregrine.domain.moment import Moment
 from peregrine.domain.task import Tally
 from peregrine.stores.mongo.commands import EXECUTIONS, TASKS, Change, Commands, Document, pause
 from peregrine.stores.mongo.definitions import PAUSED, VISIBLE, read_tally, status_word, tally_fields
-from peregrine.stores.mongo.executions import execution_of
+from peregrine.stores.mongo.executions import OWING, PAID, execution_of
 
 ROUNDS_MAX: Final = 50
 COUNTED_MAX: Final = 32
@@ -64,22 +64,32 @@ class Tallies:
         return {document["_id"]: document for document in found}
 
     async def add(self, ends: Sequence[End], stands: Mapping[str, Document] | None = None) -> None:
-        """Add *ends* to the tallies of those of their tasks that exist; *stands* is what ``read`` gave before."""
+        """Add *ends* to the tallies of those of their tasks that exist.
+
+        *stands* is what ``read`` gave just before they ended, or as good as: it need not be asked then whether they are
+        still owed, for whoever paid meanwhile has changed it.
+        """
         by_task: dict[str, list[End]] = {}
         for end in ends:
             by_task.setdefault(end.task_id, []).append(end)
         for tries in range(ROUNDS_MAX):
-            if tries or stands is None:
-                if tries:
-                    await pause(tries)
+            if not by_task:
+                return
+            if stands is None:
+                # In this order: what was paid and forgotten before the second look is not owed, and after the first
+                # nobody can forget without changing what the swap compares.
                 stands = await self.read(by_task)
+                by_task = _still(by_task, await self._owing(end.execution_id for end in ends))
             missing = {id: _missing(stands[id], mine) for id, mine in by_task.items() if id in stands}
             missing = {id: mine for id, mine in missing.items() if mine}
-            still = await self._owing(stands[id] for id in missing)
+            long = [name for id in missing for name in _names(stands[id]) if len(_names(stands[id])) >= COUNTED_MAX]
+            still = await self._owing(long)
             changes = [self._adding(stands[id], mine, still) for id, mine in sorted(missing.items())]
             if await self._commands.update(TASKS, changes) == len(changes):
                 self._marked.update(dict.fromkeys(end.execution_id for end in ends))
                 return
+            stands = None
+            await pause(tries)
         raise Unavailable("the tally of a task changes too fast to be added to")
 
     def _adding(self, document: Document, ends: Sequence[End], still: set[str]) -> Change:
@@ -88,7 +98,7 @@ class Tallies:
             tally = tally.counting(
                 succeeded=end.succeeded, started_at=end.started_at, ended_at=end.ended_at, error=end.error
             )
-        names = document.get("counted") or []
+        names = _names(document)
         kept = [name for name in names if name not in self._clear and (len(names) < COUNTED_MAX or name in still)]
         fields = tally_fields(tally) | {
             "tally_rev": document.get("tally_rev", 0) + 1,
@@ -98,12 +108,12 @@ class Tallies:
         same = {name: document.get(name) for name in ("_id", "born", "stamp", "tally_rev")}
         return same, {"$set": fields}
 
-    async def _owing(self, documents: Iterable[Document]) -> set[str]:
-        """Which of the names on long lists still owe."""
-        names = [name for one in documents if len(one.get("counted") or ()) >= COUNTED_MAX for name in one["counted"]]
-        if not names:
+    async def _owing(self, names: Iterable[str]) -> set[str]:
+        """Which of the executions of these *names* still owe."""
+        wanted = list(names)
+        if not wanted:
             return set()
-        owing = {"_id": {"$in": names}, "owes": {"$exists": True}}
+        owing = {"_id": {"$in": wanted}} | OWING
         return {document["_id"] for document in await self._commands.find(EXECUTIONS, owing, fields={"_id": 1})}
 
     # ── marks ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +121,7 @@ class Tallies:
     def unmarking(self) -> tuple[list[str], list[Change]]:
         """Whose marks can be taken off with the next write to executions, and the changes that do it."""
         names = list(self._marked)
-        return names, [({"_id": name, "owes.tally": True}, {"$unset": {"owes": ""}}) for name in names]
+        return names, [({"_id": name, "owes.tally": True}, PAID) for name in names]
 
     def unmarked(self, names: Iterable[str]) -> None:
         """The marks of *names* are off: their tasks need not tell their names any more."""
@@ -120,6 +130,11 @@ class Tallies:
             self._clear[name] = None
         while len(self._clear) > MARKED_MAX:
             self._clear.pop(next(iter(self._clear)))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """The marks of *names* were taken off by somebody who met them: there is nothing left to take off."""
+        for name in names:
+            self._marked.pop(name, None)
 
     @property
     def is_laden(self) -> bool:
@@ -133,8 +148,18 @@ class Tallies:
         self.unmarked(names)
 
 
+def _names(document: Document) -> list[str]:
+    """The ends that a tally holds and that may still be owed."""
+    return document.get("counted") or []
+
+
+def _still(by_task: Mapping[str, list[End]], owing: set[str]) -> dict[str, list[End]]:
+    left = {id: [end for end in ends if end.execution_id in owing] for id, ends in by_task.items()}
+    return {id: ends for id, ends in left.items() if ends}
+
+
 def _missing(document: Document, ends: Sequence[End]) -> list[End]:
-    counted = set(document.get("counted") or ())
+    counted = set(_names(document))
     return [end for end in ends if end.execution_id not in counted]
 
 

@@ -6,6 +6,7 @@ own document commits them. A removal is committed by hiding the task; the rest o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -92,7 +93,7 @@ class Tasks:
     async def _insert_all(self, documents: list[Document]) -> bool:
         """Insert all hidden and commit them, or leave nothing; whether any id or name was taken."""
         bundle_id = new_token()
-        await self._commands.insert(BUNDLES, [{"_id": bundle_id, "state": OPEN}])
+        await self._commands.insert(BUNDLES, [{"_id": bundle_id, "state": OPEN, "at": time.time_ns()}])
         hidden = [one | {"hidden": BUNDLE, "torn": BUNDLE, "bundle": bundle_id} for one in documents]
         if await self._commands.insert(TASKS, hidden) and not await self._are_ours(hidden):
             await self._debts.finish_bundle(bundle_id)

@@ -1,0 +1,242 @@
+"""What the contract of all stores does not cut off: batches of new tasks, the gate of a full queue, and the neighbours
+of a process that died, who must not wait for its return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from peregrine.domain.errors import Conflict, LimitReached
+from peregrine.domain.moment import MINUTE
+from peregrine.ports.store import PlanVerdict, Store
+from peregrine.stores.mongo import claiming, debts
+from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_plan, a_settlement, a_task
+from peregrine.testing.store_contract import Died
+from peregrine.testing.store_contract.steps import (
+    all_executions,
+    all_tasks,
+    assert_adds_up,
+    claimed,
+    ids,
+    queued_ids,
+    stored,
+    view,
+)
+from tests.services.mongo_places import URI, MongoStores
+
+pytestmark = [pytest.mark.anyio, pytest.mark.services]
+
+COMMANDS_MAX = 100
+
+
+@pytest.fixture
+async def stores() -> AsyncIterator[MongoStores]:
+    given = MongoStores(URI, "peregrine_crashes")
+    yield given
+    await given.close()
+
+
+async def _dies(act: Awaitable[object]) -> bool:
+    try:
+        await act
+    except Died:
+        return True
+    return False
+
+
+async def _cut_everywhere(
+    stores: MongoStores,
+    arrange: Callable[[Store], Awaitable[object]],
+    act: Callable[[Store], Awaitable[object]],
+    check: Callable[[Store], Awaitable[None]],
+) -> None:
+    """Cut *act* off before its first, second, third … command, and *check* the store each time."""
+    for commands in range(COMMANDS_MAX):
+        await arrange(await stores.fresh())
+        died = await _dies(act(await stores.dying(commands)))
+        await check(await stores.reopen())
+        if not died:
+            return
+    raise AssertionError(f"the verb did not come through within {COMMANDS_MAX} commands")
+
+
+async def test_a_batch_of_new_tasks_is_whole_or_absent(stores: MongoStores) -> None:
+    names = ["one", "two", "three"]
+
+    async def arrange(store: Store) -> None:
+        await stored(store, a_task("there before"))
+
+    async def act(store: Store) -> None:
+        await store.create_tasks([a_task(name) for name in names])
+
+    async def check(store: Store) -> None:
+        found = {shown.task.id for shown in await all_tasks(store)} - {"there before"}
+        assert found in (set(), set(names))
+        with suppress(Conflict):
+            await act(store)
+        assert {shown.task.id for shown in await all_tasks(store)} == {*names, "there before"}
+        assert {due.task.id for due in (await store.due(NOW + MINUTE, 10)).due} == {*names, "there before"}
+
+    await _cut_everywhere(stores, arrange, act, check)
+
+
+async def test_a_refused_batch_leaves_nothing_wherever_it_is_cut_off(stores: MongoStores) -> None:
+    async def arrange(store: Store) -> None:
+        await stored(store, a_task("taken"))
+
+    async def act(store: Store) -> None:
+        with suppress(Conflict):
+            await store.create_tasks([a_task("one"), a_task("two", name="name of taken"), a_task("three")])
+
+    async def check(store: Store) -> None:
+        assert [shown.task.id for shown in await all_tasks(store)] == ["taken"]
+        await stored(store, a_task("one"), a_task("two"), a_task("three"))
+
+    await _cut_everywhere(stores, arrange, act, check)
+
+
+async def test_the_last_place_in_the_queue_is_kept_by_a_process_that_died(stores: MongoStores) -> None:
+    async def arrange(store: Store) -> None:
+        await stored(store, a_task())
+
+    async def act(store: Store) -> None:
+        await store.enqueue(a_new_execution("one"), queue_limit=1)
+
+    async def check(store: Store) -> None:
+        with suppress(LimitReached):
+            await store.enqueue(a_new_execution("two"), queue_limit=1)
+        assert len(await all_executions(store)) == 1
+
+    await _cut_everywhere(stores, arrange, act, check)
+
+
+# ── neighbours ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_neighbour_finishes_the_plan_of_one_who_died(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was open all along: the second look at the same debt is enough."""
+    monkeypatch.setattr(debts, "LOOK_SECONDS", 0.0)
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    assert await _dies((await stores.dying(1)).apply_plans([a_plan(task, NOW + MINUTE)], NOW + MINUTE))
+    assert (await view(neighbour, task)).queued == 0
+
+    looks = [await neighbour.due(NOW + MINUTE, 10) for _ in range(3)]
+
+    assert [list(look.due) for look in looks] == [[], [], []], "what a plan owes is not decided again"
+    assert (await view(neighbour, task)).queued == 1
+    again = await neighbour.apply_plans([a_plan(task, NOW + MINUTE)], NOW + MINUTE)
+    assert list(again) == [PlanVerdict.MOVED]
+
+
+async def test_a_neighbour_counts_the_end_that_one_left_who_died(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debts, "LOOK_SECONDS", 0.0)
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    await queued_ids(neighbour, task, "one")
+    (claim,) = await claimed(neighbour)
+    assert await _dies((await stores.dying(2)).settle([a_settlement(claim)]))
+    assert (await view(neighbour, task)).tally.total_runs == 0
+
+    for _ in range(3):
+        await neighbour.due(NOW, 10)
+
+    assert (await view(neighbour, task)).tally.total_runs == 1
+    await assert_adds_up(neighbour)
+
+
+async def test_a_neighbour_takes_over_the_slot_of_one_who_died(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "STUCK_SECONDS", 0.0)
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    await queued_ids(neighbour, task, "one", "two")
+    dead = await stores.reopen()
+    slots = 0
+    for commands in range(COMMANDS_MAX):
+        dead.commands.left = commands
+        if not await _dies(dead.claim(a_claim_request(worker_id="dead"))):
+            break
+        dead.commands.left = None
+        slots = len(await dead.commands.find("scheduler_slots", {}))
+        if slots:
+            break
+    assert slots == 1, "it died between the slot and the claim"
+    dead.commands.left = 0
+
+    first = await neighbour.claim(a_claim_request())
+    second = await neighbour.claim(a_claim_request())
+
+    assert (ids(first.claims), ids(second.claims)) == ([], ["one"]), "it might have been under way at the first look"
+    dead.commands.left = None
+    late = await dead.claim(a_claim_request(worker_id="dead"))
+    assert ids(late.claims) == []
+
+
+async def test_a_batch_that_nobody_commits_gives_its_names_back(stores: MongoStores) -> None:
+    neighbour = await stores.fresh()
+    assert await _dies((await stores.dying(2)).create_tasks([a_task("one"), a_task("two")]))
+    assert await all_tasks(neighbour) == []
+
+    await stored(neighbour, a_task("three", name="name of one"))
+
+    assert [shown.task.id for shown in await all_tasks(neighbour)] == ["three"]
+
+
+async def test_what_is_queued_for_a_task_that_is_gone_ends(stores: MongoStores) -> None:
+    """The task can vanish between the look for it and the insert; then nobody may wait for ever."""
+    store, task = await stores.fresh(), a_task()
+    await stored(store, task)
+    await queued_ids(store, task, "orphan")
+    await store.commands.delete("scheduler_tasks", {"_id": task.id})
+
+    assert ids((await store.claim(a_claim_request())).claims) == []
+
+    assert [str(one.state) for one in await all_executions(store)] == ["cancelled"]
+
+
+async def test_a_mark_is_taken_off_by_the_next_end_or_at_the_close(stores: MongoStores) -> None:
+    store, task = await stores.fresh(), a_task()
+    await stored(store, task)
+    for number in range(3):
+        await queued_ids(store, task, f"{number}")
+        (claim,) = await claimed(store)
+        await store.settle([a_settlement(claim)])
+    owing = await store.commands.find("scheduler_executions", {"owing": True})
+    assert [one["_id"] for one in owing] == ["2"]
+
+    await store.close()
+
+    after = await stores.reopen()
+    assert await after.commands.find("scheduler_executions", {"owing": True}) == []
+    assert (await view(after, task)).tally.total_runs == 3
+    (document,) = await after.commands.find("scheduler_tasks", {"_id": task.id})
+    assert len(document["counted"]) <= 2
+
+
+async def test_a_late_payer_counts_nothing_twice(stores: MongoStores) -> None:
+    """It read what is owed, slept while others paid and forgot, and wakes with what it read."""
+    store, task = await stores.fresh(), a_task()
+    await stored(store, task)
+    await queued_ids(store, task, "first")
+    (claim,) = await claimed(store)
+    await store.settle([a_settlement(claim)])
+    sleeper = await stores.reopen()
+    owed = [one | {"owes": {"tally": True}} for one in await store.commands.find("scheduler_executions", {})]
+    await store.maintain()
+    for number in range(3):
+        await queued_ids(store, task, f"{number}")
+        (claim,) = await claimed(store)
+        await store.settle([a_settlement(claim)])
+
+    await sleeper._debts.pay_executions(owed)
+
+    assert (await view(store, task)).tally.total_runs == 4
