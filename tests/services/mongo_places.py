@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from pymongo import AsyncMongoClient
 
-from peregrine.stores.mongo.commands import COLLECTIONS, META, Commands, Document, connect
+from peregrine.stores.mongo.commands import COLLECTIONS, META, Change, Commands, Document, connect
 from peregrine.stores.mongo.indexes import SCHEMA
 from peregrine.stores.mongo.store import MongoStore
 from peregrine.testing.store_contract import Died
@@ -15,11 +18,41 @@ from peregrine.testing.store_contract import Died
 URI = os.environ.get("TEST_MONGODB_URI", "mongodb://127.0.0.1:27117/?directConnection=true")
 
 
+class Hold:
+    """Where a process freezes: before it updates (or finds) documents of a collection, after *passing* other times."""
+
+    def __init__(self, name: str, passing: int = 0, verb: str = "update") -> None:
+        self.name, self.verb = name, verb
+        self.passing = passing
+        self.reached = asyncio.Event()
+        self.thawed = asyncio.Event()
+
+
 class PlacedCommands(Commands):
-    """On a client that others share; dies when it is about to send one command too many."""
+    """On a client that others share; dies when it is about to send one command too many, or freezes where told."""
 
     left: int | None = None
     sent = 0
+    hold: Hold | None = None
+
+    async def update(self, name: str, changes: Sequence[Change], *, upsert: bool = False) -> int:
+        if changes:
+            await self._freeze("update", name)
+        return await super().update(name, changes, upsert=upsert)
+
+    async def find(self, name: str, filter: Mapping[str, Any], **asked: Any) -> list[Document]:
+        await self._freeze("find", name)
+        return await super().find(name, filter, **asked)
+
+    async def _freeze(self, verb: str, name: str) -> None:
+        hold = self.hold
+        if hold is None or (verb, name) != (hold.verb, hold.name):
+            return
+        hold.passing -= 1
+        if hold.passing < 0:
+            self.hold = None
+            hold.reached.set()
+            await hold.thawed.wait()
 
     async def statement(self) -> None:
         self.sent += 1

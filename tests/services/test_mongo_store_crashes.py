@@ -4,6 +4,7 @@ of a process that died, who must not wait for its return.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
@@ -11,8 +12,10 @@ import pytest
 
 from peregrine.domain.errors import Conflict, LimitReached
 from peregrine.domain.moment import MINUTE
-from peregrine.ports.store import PlanVerdict, Store
+from peregrine.domain.policy import Priority
+from peregrine.ports.store import PlanVerdict, SettleVerdict, Store
 from peregrine.stores.mongo import claiming, debts
+from peregrine.stores.mongo.commands import EXECUTIONS, SLOTS, TASKS
 from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_plan, a_settlement, a_task
 from peregrine.testing.store_contract import Died
 from peregrine.testing.store_contract.steps import (
@@ -21,11 +24,12 @@ from peregrine.testing.store_contract.steps import (
     assert_adds_up,
     claimed,
     ids,
+    queued,
     queued_ids,
     stored,
     view,
 )
-from tests.services.mongo_places import URI, MongoStores
+from tests.services.mongo_places import URI, Hold, MongoStores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
@@ -125,6 +129,9 @@ async def test_a_neighbour_finishes_the_plan_of_one_who_died(
     await stored(neighbour, task)
     assert await _dies((await stores.dying(1)).apply_plans([a_plan(task, NOW + MINUTE)], NOW + MINUTE))
     assert (await view(neighbour, task)).queued == 0
+
+    next_one = a_plan(task, NOW + 2 * MINUTE, cursor=NOW + MINUTE)
+    assert list(await neighbour.apply_plans([next_one], NOW + 2 * MINUTE)) == [PlanVerdict.MOVED], "it would be lost"
 
     looks = [await neighbour.due(NOW + MINUTE, 10) for _ in range(3)]
 
@@ -240,3 +247,96 @@ async def test_a_late_payer_counts_nothing_twice(stores: MongoStores) -> None:
     await sleeper._debts.pay_executions(owed)
 
     assert (await view(store, task)).tally.total_runs == 4
+
+
+# ── the frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_claimer_that_froze_behind_its_slot_gets_nothing(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot was taken over meanwhile; its claim is refused by the fence, though nobody has claimed what it wants."""
+    monkeypatch.setattr(claiming, "STUCK_SECONDS", 0.0)
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    await queued_ids(neighbour, task, "one", "two")
+    frozen = await stores.reopen()
+    frozen.commands.hold = hold = Hold(EXECUTIONS)
+    late = asyncio.create_task(frozen.claim(a_claim_request(worker_id="frozen")))
+    await hold.reached.wait()
+    await neighbour.claim(a_claim_request())
+    neighbour.commands.hold = taken_over = Hold(EXECUTIONS, passing=1)
+    taking = asyncio.create_task(neighbour.claim(a_claim_request()))
+    await taken_over.reached.wait()
+
+    hold.thawed.set()
+    nothing = (await late).claims
+    taken_over.thawed.set()
+    claims = (await taking).claims
+
+    assert (ids(claims), ids(nothing)) == (["one"], [])
+    assert [one.worker_id for one in await neighbour.running()] == ["worker-1"]
+    await neighbour.settle([a_settlement(claim) for claim in claims])
+    assert ids((await neighbour.claim(a_claim_request())).claims) == ["two"], "the late one left no slot behind"
+
+
+async def test_a_claim_that_comes_between_two_looks_is_seen(stores: MongoStores) -> None:
+    """What runs was looked for before the neighbour claimed, the slots after it: the slot says the newer truth."""
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    await queued_ids(neighbour, task, "waits")
+    frozen = await stores.reopen()
+    frozen.commands.hold = hold = Hold(SLOTS, verb="find")
+    late = asyncio.create_task(frozen.claim(a_claim_request(worker_id="frozen")))
+    await hold.reached.wait()
+    # By the answer to this, what was asked before it is nearly surely answered too; else this test proves less.
+    await frozen.commands.command("ping")
+    await queued(neighbour, a_new_execution("urgent", priority=Priority.CRITICAL))
+    claims = await claimed(neighbour, limit=1)
+
+    hold.thawed.set()
+
+    assert (ids(claims), ids((await late).claims)) == (["urgent"], [])
+
+
+async def test_one_who_froze_before_it_counted_counts_nothing_twice(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debts, "LOOK_SECONDS", 0.0)
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    await queued_ids(neighbour, task, "first")
+    (claim,) = await claimed(neighbour)
+    frozen = await stores.reopen()
+    frozen.commands.hold = hold = Hold(TASKS)
+    late = asyncio.create_task(frozen.settle([a_settlement(claim)]))
+    await hold.reached.wait()
+    for number in range(3):
+        await neighbour.due(NOW, 10)
+        await queued_ids(neighbour, task, f"{number}")
+        await neighbour.settle([a_settlement(claim) for claim in await claimed(neighbour)])
+    assert (await view(neighbour, task)).tally.total_runs == 4
+
+    hold.thawed.set()
+
+    assert list(await late) == [SettleVerdict.APPLIED]
+    assert (await view(neighbour, task)).tally.total_runs == 4
+    await assert_adds_up(neighbour)
+
+
+async def test_a_planner_that_froze_behind_its_decision_makes_nothing_twice(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debts, "LOOK_SECONDS", 0.0)
+    neighbour, task = await stores.fresh(), a_task()
+    await stored(neighbour, task)
+    frozen = await stores.reopen()
+    await frozen.apply_plans([a_plan(task, NOW + MINUTE)], NOW + MINUTE)
+    (document,) = await neighbour.commands.find(TASKS, {"_id": task.id})
+    (execution,) = await neighbour.commands.find(EXECUTIONS, {"task_id": task.id})
+    await neighbour.settle([a_settlement(claim) for claim in await claimed(neighbour, now=NOW + MINUTE)])
+
+    plan = {"id": document["plan_id"], "executions": [execution | {"_id": "another id"}], "skips": []}
+    await frozen._debts.finish_plans([{"_id": task.id, "plan": plan}])
+
+    assert len(await all_executions(neighbour)) == 1
