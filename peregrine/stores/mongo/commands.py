@@ -15,7 +15,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, IndexModel, ReadPreference, UpdateOne, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, InvalidName, InvalidURI, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from peregrine.domain.errors import BadConfiguration, Unavailable
@@ -76,18 +76,31 @@ def connect(uri: str) -> AsyncMongoClient[Document]:
         ) from None
 
 
-class Commands:
-    """Every command goes through ``_run``, so every fault is told in the house's words and none waits for ever."""
+def _database(client: AsyncMongoClient[Document], name: str) -> AsyncDatabase[Document]:
+    """The database of this name, with all that safety needs, whatever the address of the server says.
 
-    def __init__(self, client: AsyncMongoClient[Document], database: str) -> None:
-        self._client = client
-        self._database: AsyncDatabase[Document] = client.get_database(
-            database,
+    Raises:  BadConfiguration.
+    """
+    try:
+        return client.get_database(
+            name,
             codec_options=_CODEC,
             read_preference=ReadPreference.PRIMARY,
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_CONCERN_MS),
             read_concern=ReadConcern("majority"),
         )
+    except InvalidName:
+        raise BadConfiguration(
+            f"MONGODB_DATABASE can't be {name!r}; write a name without blanks, dots, slashes, quotes and dollars"
+        ) from None
+
+
+class Commands:
+    """Every command goes through ``_run``, so every fault is told in the house's words and none waits for ever."""
+
+    def __init__(self, client: AsyncMongoClient[Document], database: str) -> None:
+        self._client = client
+        self._database = _database(client, database)
         self._collections: dict[str, AsyncCollection[Document]] = {
             name: self._database.get_collection(name) for name in COLLECTIONS
         }
