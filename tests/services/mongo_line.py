@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 
+from tests.services.mongo_places import node_of
+
 _HEADER = struct.Struct("<iiii")
 _MESSAGE = 2013
 
@@ -101,9 +103,7 @@ def _command(request: bytes) -> str:
 @asynccontextmanager
 async def a_line(uri: str) -> AsyncIterator[tuple[Line, str]]:
     """A good line to the server of *uri*, and the address of its near end."""
-    node = uri.split("//", 1)[1].rsplit("@", maxsplit=1)[-1].split("/", 1)[0].split(",", maxsplit=1)[0]
-    host, _, port_text = node.partition(":")
-    line = Line((host, int(port_text or 27017)))
+    line = Line(node_of(uri))
     server = await asyncio.start_server(line.answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:

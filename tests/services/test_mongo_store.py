@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 @pytest.fixture
 async def factory() -> AsyncIterator[MongoStores]:
-    stores = MongoStores(URI, "peregrine_contract2")
+    stores = MongoStores(URI, "peregrine_contract")
     yield stores
     await stores.close()
 

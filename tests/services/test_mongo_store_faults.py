@@ -36,11 +36,11 @@ from peregrine.testing.store_contract.steps import (
     view,
 )
 from tests.services.mongo_line import Fault, Line, a_line
-from tests.services.mongo_places import URI, MongoStores, PlacedStore
+from tests.services.mongo_places import URI, WORKER, MongoStores, PlacedStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
-DATABASE = "peregrine_faults"
+DATABASE = f"peregrine_faults_{WORKER}" if WORKER else "peregrine_faults"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def let_go() -> Iterator[None]:
 
 @pytest.fixture
 async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, DATABASE)
+    given = MongoStores(URI, "peregrine_faults")
     yield given
     await given.close()
 
