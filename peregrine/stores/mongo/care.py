@@ -12,6 +12,7 @@ from peregrine.stores.mongo.commands import EXECUTIONS, INSTANCES, SKIPS, TASKS,
 from peregrine.stores.mongo.debts import Debts
 from peregrine.stores.mongo.definitions import VISIBLE, Definitions, progress_fields
 from peregrine.stores.mongo.errors import Taken
+from peregrine.stores.mongo.executions import WITHOUT_BODY
 from peregrine.stores.mongo.values import date, moment_of
 
 STRAYED_MAX: Final = 1_000
@@ -84,8 +85,7 @@ class Care:
         """
         ended = {"completed_at": {"$lt": date(before)}, "active": None}
         oldest = [("completed_at", 1), ("_id", 1)]
-        fields = {"attempts": 0, "output": 0, "parameters": 0, "detail": 0}
-        found = await self._commands.find(EXECUTIONS, ended, fields=fields, sort=oldest, page=(0, limit))
+        found = await self._commands.find(EXECUTIONS, ended, fields=WITHOUT_BODY, sort=oldest, page=(0, limit))
         await self._debts.pay_executions([document for document in found if "owes" in document])
         return await self._remove(EXECUTIONS, found)
 

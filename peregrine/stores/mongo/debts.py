@@ -26,7 +26,7 @@ from peregrine.stores.mongo.commands import (
     both,
 )
 from peregrine.stores.mongo.definitions import VISIBLE, new_token
-from peregrine.stores.mongo.executions import OWING, PAID, RUNS, WAITS, cancelling
+from peregrine.stores.mongo.executions import OWING, PAID, RUNS, WAITS, WITHOUT_BODY, cancelling
 from peregrine.stores.mongo.tallies import Tallies, end_of
 from peregrine.stores.mongo.values import moment_of
 
@@ -77,7 +77,7 @@ class Debts:
         torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE]}}
         return await both(
             self._commands.find(TASKS, torn, fields=_TORN, page=(0, BATCH)),
-            self._commands.find(EXECUTIONS, OWING, page=(0, BATCH)),
+            self._commands.find(EXECUTIONS, OWING, fields=WITHOUT_BODY, page=(0, BATCH)),
         )
 
     async def pay_tasks(self, documents: Sequence[Document]) -> None:
@@ -136,20 +136,22 @@ class Debts:
         """
         runs = await self._end_work(task_id, now)
         owing = {"task_id": task_id} | OWING
-        await self.pay_executions(await self._commands.find(EXECUTIONS, owing))
+        await self.pay_executions(await self._commands.find(EXECUTIONS, owing, fields=WITHOUT_BODY))
         await self._commands.delete(SLOTS, {"_id": task_id})
         await self._commands.delete(TASKS, {"_id": task_id, "torn": REMOVAL})
         return runs
 
     async def _end_work(self, task_id: str, now: Moment) -> list[str]:
+        active = {"task_id": task_id, "active": True}
+        alive = active | {"$or": [{"status": WAITS}, {"cancel_requested": False}]}
         for _ in range(ROUNDS_MAX):
-            active = await self._commands.find(EXECUTIONS, {"task_id": task_id, "active": True})
-            await self.pay_executions([one for one in active if "owes" in one])
+            found = await self._commands.find(EXECUTIONS, alive, fields=WITHOUT_BODY, page=(0, BATCH))
+            await self.pay_executions([one for one in found if "owes" in one])
             stamp = new_token()
-            waiting = [one for one in active if one["status"] == WAITS]
-            unmarked = [one for one in active if one["status"] == RUNS and not one["cancel_requested"]]
-            if not waiting and not unmarked:
-                return [one["_id"] for one in active]
+            waiting = [one for one in found if one["status"] == WAITS]
+            unmarked = [one for one in found if one["status"] == RUNS]
+            if not found:
+                return [one["_id"] for one in await self._commands.find(EXECUTIONS, active, fields={"_id": 1})]
             await self._commands.update(
                 EXECUTIONS, [cancelling(one, stamp, now) for one in waiting] + [marking(one["_id"]) for one in unmarked]
             )

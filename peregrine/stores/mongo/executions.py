@@ -53,6 +53,8 @@ _CANCELLED_WORDS: Final = frozenset({"cancelled", "canceled", "stopped"})
 LOCK_KEY: Final = "scheduler:lock:{task_id}"
 
 WITHOUT_DEBTS: Final = {"owes": 0}
+WITHOUT_BODY: Final = {"output": 0, "parameters": 0, "detail": 0, "attempts": 0}
+"""What only a reader needs, and what makes a document large."""
 OWING: Final = {"owing": True}
 PAID: Final = {"$unset": {"owes": "", "owing": ""}}
 

@@ -29,6 +29,8 @@ from peregrine.stores.mongo.values import NANOSECONDS, NEVER, date, moment_of, m
 
 WAITING_AT: Final[Moment] = MOMENT_MAX + 1
 """Where what waits stands in a list: before all."""
+FAR: Final = 1_000
+"""From so far on, only the places of what lies before a page are read, not the lines."""
 COUNTED_TASKS_MAX: Final = 10_000_000
 
 _LISTED: Final = [("started_at", -1), ("_id", -1)]
@@ -115,8 +117,10 @@ class History:
     # ── ledger ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def list_occurrences(self, task_id: TaskId, page: PageRequest) -> Page[LedgerEntry]:
-        after = _ledger_position(page.cursor) if page.cursor else None
-        reach = page.offset + page.size + 1
+        after, offset = _ledger_position(page.cursor) if page.cursor else None, page.offset
+        if offset > FAR:
+            after, offset = await self._ledger_place(task_id, offset), 0
+        reach = offset + page.size + 1
         (ran, not_run), (lines, ranges) = await both(
             both(
                 self._ledger_part(EXECUTIONS, _ran(task_id), "scheduled_for", after, reach),
@@ -130,7 +134,7 @@ class History:
         entries = [(_place(one, "scheduled_for"), _ran_entry(one)) for one in ran]
         entries += [(_place(one, "first"), _range_entry(one)) for one in not_run]
         entries.sort(key=lambda entry: entry[0], reverse=True)
-        rest = entries[page.offset :]
+        rest = entries[offset:]
         shown = rest[: page.size]
         total = lines + ranges
         more = len(rest) > len(shown) > 0
@@ -140,6 +144,25 @@ class History:
             total_exact=total <= COUNT_MAX,
             next_cursor=write_cursor("occurrences", shown[-1][0][0], str(shown[-1][0][1])) if more else None,
         )
+
+    async def _ledger_place(self, task_id: TaskId, offset: int) -> tuple[Moment, int]:
+        """The place of the line before which, with itself, *offset* lines lie; the last line's, if there are fewer.
+
+        Raises:  Invalid when it lies too deep to be counted out.
+        """
+        if offset > COUNT_MAX:
+            raise Invalid.at("/page", f"must not lie behind the first {COUNT_MAX} lines; follow next_cursor instead")
+        newest: list[tuple[Moment, int]] = []
+        for name, which, moment in (
+            (EXECUTIONS, _ran(task_id), "scheduled_for"),
+            (SKIPS, {"task_id": task_id}, "first"),
+        ):
+            part = await self._commands.find(
+                name, which, fields={moment: 1, "seq": 1}, sort=[(moment, -1), ("seq", -1)], page=(0, offset)
+            )
+            newest += [_place(one, moment) for one in part]
+        newest.sort(reverse=True)
+        return newest[:offset][-1] if newest else (-WAITING_AT, 0)
 
     async def _ledger_part(
         self, name: str, which: Document, moment: str, after: tuple[Moment, int] | None, reach: int

@@ -22,6 +22,7 @@ from peregrine.stores.mongo.executions import (
     OWING,
     RUNS,
     WAITS,
+    WITHOUT_BODY,
     Numbers,
     attempt_of,
     cancelling,
@@ -119,7 +120,7 @@ class Settling:
         with_followups = [one.execution_id for one in written if one.followups]
         if with_followups:
             owing = {"_id": {"$in": with_followups}} | OWING
-            await self._debts.pay_executions(await self._commands.find(EXECUTIONS, owing))
+            await self._debts.pay_executions(await self._commands.find(EXECUTIONS, owing, fields=WITHOUT_BODY))
         ends = [_end(one) for one in written if one.state is not State.QUEUED and not one.followups]
         await self._tallies.add(ends, stands)
         if self._tallies.is_laden:
@@ -151,7 +152,7 @@ class Settling:
     async def _pay_for(self, execution_id: ExecutionId) -> None:
         """The maker of this end may have died before he paid for it."""
         owing = {"_id": execution_id} | OWING
-        await self._debts.pay_executions(await self._commands.find(EXECUTIONS, owing))
+        await self._debts.pay_executions(await self._commands.find(EXECUTIONS, owing, fields=WITHOUT_BODY))
 
     async def _note_late(self, document: Document, settlement: Settlement) -> None:
         """Note a refused result on the attempt that was ended as lost in its place; a reaper brings no result."""
@@ -178,7 +179,7 @@ class Settling:
         """Cancel all that *which* finds now, until each has its verdict."""
         stamp = new_token()
         verdicts: dict[str, CancelVerdict] = {}
-        found = await self._commands.find(EXECUTIONS, which)
+        found = await self._commands.find(EXECUTIONS, which, fields=WITHOUT_BODY)
         names = [document["_id"] for document in found]
         for tries in range(ROUNDS_MAX):
             await self._debts.pay_executions([one for one in found if one["status"] == WAITS and "owes" in one])
@@ -189,7 +190,8 @@ class Settling:
             matched = await self._commands.update(EXECUTIONS, changes)
             after = found
             if changes:
-                after = await self._commands.find(EXECUTIONS, {"_id": {"$in": [one["_id"] for one in found]}})
+                these = {"_id": {"$in": [one["_id"] for one in found]}}
+                after = await self._commands.find(EXECUTIONS, these, fields=WITHOUT_BODY)
             verdicts |= {one["_id"]: _verdict(one, stamp) for one in after if _is_settled(one)}
             found = [one for one in after if not _is_settled(one)]
             if not found:
@@ -204,7 +206,7 @@ class Settling:
     async def _pay_cancelled(self, stamp: str, names: Sequence[str]) -> None:
         if names:
             mine = {"_id": {"$in": list(names)}, "stamp": stamp}
-            ended = await self._commands.find(EXECUTIONS, mine)
+            ended = await self._commands.find(EXECUTIONS, mine, fields=WITHOUT_BODY)
             await self._tallies.add([end_of(document) for document in ended])
 
 
