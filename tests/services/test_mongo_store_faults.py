@@ -167,6 +167,24 @@ async def test_a_settlement_without_an_answer_is_known_again(stores: MongoStores
     await assert_adds_up(store)
 
 
+async def test_a_verb_that_is_cut_off_behind_its_write_is_unsure(stores: MongoStores) -> None:
+    """What fails is a read; but the end of the execution was written before it, so "unavailable" would be a lie."""
+    store, task = await stores.fresh(), a_task()
+    await stored(store, task)
+    await queued_ids(store, task, "one")
+    (claim,) = await claimed(store)
+    settlement = a_settlement(claim)
+    async with _behind_a_line() as (line, cut_off):
+        line.spoil(Fault.CUT, "find")
+        with pytest.raises(Unsure):
+            await cut_off.settle([settlement])
+        line.mend()
+
+        assert list(await cut_off.settle([settlement])) == [SettleVerdict.REPEATED]
+
+    assert (await view(store, task)).tally.total_runs == 1
+
+
 async def test_a_plan_without_an_answer_is_made_once(stores: MongoStores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debts, "LOOK_SECONDS", 0.0)
     store, task = await stores.fresh(), a_task()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, TypeVar
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -18,8 +19,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, ConfigurationError, InvalidName, InvalidURI, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from peregrine.domain.errors import BadConfiguration, Unavailable
-from peregrine.stores.mongo.errors import duplicates, is_conflict, translate
+from peregrine.domain.errors import BadConfiguration, Unavailable, Unsure
+from peregrine.stores.mongo.errors import HALFWAY, duplicates, is_conflict, translate
 
 Document: TypeAlias = dict[str, Any]
 Change: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -216,15 +217,39 @@ class Commands:
         await self._run(lambda: self._collections[name].create_indexes(indexes), writes=True)
 
     async def _run(self, operation: Callable[[], Awaitable[Result]], *, writes: bool) -> Result:
+        written = _written.get()
         for tries in range(CONFLICTS_MAX):
             await self.statement()
             try:
-                return await operation()
+                result = await operation()
+                if writes and written is not None:
+                    written.append(None)
+                return result
             except PyMongoError as error:
                 if not is_conflict(error) or tries == CONFLICTS_MAX - 1:
                     raise translate(error, writes=writes) from error
             await pause(tries)
         raise Unavailable("the database is too busy with rival writes")
+
+
+_written: ContextVar[list[None] | None] = ContextVar("written", default=None)
+"""What the verb under way has written so far: one entry for each command, shared by all that it sends together."""
+
+
+async def told_truly(verb: Awaitable[Result]) -> Result:
+    """What *verb* gives. ``Unavailable`` says that nothing was written: behind a write of its own it is ``Unsure``."""
+    written: list[None] = []
+    token = _written.set(written)
+    try:
+        return await verb
+    except Unsure:
+        raise
+    except Unavailable as error:
+        if written:
+            raise Unsure(HALFWAY) from error
+        raise
+    finally:
+        _written.reset(token)
 
 
 async def pause(tries: int) -> None:

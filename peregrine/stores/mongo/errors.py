@@ -39,6 +39,7 @@ _OUR_BUG: Final = frozenset({2, 9, 14, 16, 28, 40, 52, 56, 57, 66, 67, 85, 86})
 
 AWAY: Final = "the database can't be reached now"
 LOST: Final = "the database did not answer a write; it may or may not be kept"
+HALFWAY: Final = "the database went away in the middle of a write; some of it may be kept"
 
 
 class Taken(Exception):

@@ -33,7 +33,7 @@ from peregrine.ports.store import (
 )
 from peregrine.stores.mongo.care import Care
 from peregrine.stores.mongo.claiming import Claiming
-from peregrine.stores.mongo.commands import META, RECORDS, TASKS, Commands, Document, connect
+from peregrine.stores.mongo.commands import META, RECORDS, TASKS, Commands, Document, connect, told_truly
 from peregrine.stores.mongo.debts import Debts
 from peregrine.stores.mongo.definitions import Definitions
 from peregrine.stores.mongo.executions import Numbers
@@ -139,15 +139,15 @@ class MongoStore:
     # ── definitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_tasks(self, new: Sequence[Task]) -> None:
-        await self._tasks.create_tasks(new)
+        await told_truly(self._tasks.create_tasks(new))
 
     async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
-        await self._tasks.put_task(task, expected_revision, plan)
+        await told_truly(self._tasks.put_task(task, expected_revision, plan))
 
     async def delete_task(
         self, task_id: TaskId, *, expected_revision: int | None, now: Moment
     ) -> Sequence[ExecutionId]:
-        return await self._tasks.delete_task(task_id, expected_revision, now)
+        return await told_truly(self._tasks.delete_task(task_id, expected_revision, now))
 
     async def get_task(self, task_id: TaskId) -> TaskView | None:
         found = await self._tasks.get_tasks([task_id])
@@ -170,30 +170,30 @@ class MongoStore:
         return await self._queueing.due(now, max(0, limit))
 
     async def apply_plans(self, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
-        return await self._queueing.apply_plans(plans, now)
+        return await told_truly(self._queueing.apply_plans(plans, now))
 
     async def enqueue(self, new: NewExecution, *, queue_limit: int) -> Execution:
-        return await self._queueing.enqueue(new, queue_limit)
+        return await told_truly(self._queueing.enqueue(new, queue_limit))
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        return await self._claiming.claim(request)
+        return await told_truly(self._claiming.claim(request))
 
     async def claimed_by(self, claim_id: str) -> Sequence[Claim]:
         return await self._claiming.claimed_by(claim_id)
 
     async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
-        return await self._claiming.renew(claims) if claims else []
+        return await told_truly(self._claiming.renew(claims)) if claims else []
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleVerdict]:
-        return await self._settling.settle(settlements)
+        return await told_truly(self._settling.settle(settlements))
 
     async def request_cancel(
         self, *, execution_id: ExecutionId | None = None, task_id: TaskId | None = None, now: Moment
     ) -> Sequence[tuple[ExecutionId, CancelVerdict]]:
         if task_id is not None:
-            return await self._settling.cancel_task(task_id, now)
+            return await told_truly(self._settling.cancel_task(task_id, now))
         if execution_id is not None:
-            return await self._settling.cancel_execution(execution_id, now)
+            return await told_truly(self._settling.cancel_execution(execution_id, now))
         return []
 
     async def cancel_wishes(self, worker_id: WorkerId) -> Sequence[tuple[ExecutionId, int]]:
@@ -203,7 +203,7 @@ class MongoStore:
         return await self._claiming.running()
 
     async def announce(self, instance: Instance, *, now: Moment) -> None:
-        await self._care.announce(instance, now)
+        await told_truly(self._care.announce(instance, now))
 
     async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
         return await self._care.instances()
@@ -212,10 +212,10 @@ class MongoStore:
         await self._care.retire(instance_ids)
 
     async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
-        return await self._care.reanchor(beyond, now)
+        return await told_truly(self._care.reanchor(beyond, now))
 
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
-        return await self._care.purge(before, limit)
+        return await told_truly(self._care.purge(before, limit))
 
     # ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,7 +234,7 @@ class MongoStore:
     # ── the shelf ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def put_record(self, record: Record, *, expected_revision: int | None, now: Moment) -> Record:
-        return await self._shelf.put(record, expected_revision, now)
+        return await told_truly(self._shelf.put(record, expected_revision, now))
 
     async def get_record(self, collection: str, key: str, *, now: Moment) -> Record | None:
         return await self._shelf.get(collection, key, now)
@@ -245,10 +245,10 @@ class MongoStore:
         return await self._shelf.list(collection, after=after, limit=limit, now=now, newest_first=newest_first)
 
     async def delete_record(self, collection: str, key: str, *, now: Moment) -> bool:
-        return await self._shelf.delete(collection, key, now)
+        return await told_truly(self._shelf.delete(collection, key, now))
 
     async def sweep_records(self, *, now: Moment, limit: int) -> int:
-        return await self._shelf.sweep(now, limit)
+        return await told_truly(self._shelf.sweep(now, limit))
 
     # ── care ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
