@@ -21,7 +21,7 @@ from pymongo.errors import (
 from peregrine.domain.errors import BadConfiguration, StorageFull, Unavailable, Unsure
 from peregrine.stores.mongo.commands import connect
 from peregrine.stores.mongo.errors import Taken, duplicates, is_conflict, translate
-from peregrine.stores.mongo.store import MongoStore
+from peregrine.stores.mongo.store import WARNINGS, MongoStore, topology_of
 
 SECRET = "127.0.0.1:27017 user:hunter2"
 
@@ -101,3 +101,17 @@ def test_an_address_that_can_not_be_read_is_refused_without_repeating_it(uri: st
 def test_a_database_that_can_not_be_named_so_is_refused(name: str) -> None:
     with pytest.raises(BadConfiguration, match="MONGODB_DATABASE"):
         MongoStore("mongodb://127.0.0.1:1/", name)
+
+
+@pytest.mark.parametrize(
+    ("hello", "kind", "warned"),
+    [
+        ({"setName": "rs0", "isWritablePrimary": True}, "replica set", False),
+        ({"msg": "isdbgrid"}, "sharded", False),
+        ({"isWritablePrimary": True}, "standalone", True),
+    ],
+)
+def test_a_single_server_is_taken_with_a_warning(hello: dict[str, object], kind: str, *, warned: bool) -> None:
+    assert topology_of(hello) == kind
+    assert (kind in WARNINGS) is warned
+    assert MongoStore("mongodb://127.0.0.1:1/", "d").warning == "", "nothing is known before it was asked"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from peregrine.domain.errors import Unavailable, UnsafeStore
 from peregrine.domain.execution import Claim, Execution, NewExecution, Running, Settlement
@@ -50,11 +50,18 @@ from peregrine.stores.mongo.values import moment_or_none
 PROGRAM: Final = "peregrine"
 VERSION: Final = 1
 """Of the shape of the collections. Shapes only grow: N and N + 1 may be open side by side."""
-STANDALONE: Final = "standalone"
-_STANDALONE_WARNING: Final = (
-    "the database is a single server: what it acknowledged survives a crash, but not the loss of its disk;"
-    " a replica set of three keeps it"
-)
+WARNINGS: Final = {
+    "standalone": "the database is a single server: what it acknowledged survives a crash, but not the loss of its"
+    " disk; a replica set of three keeps it"
+}
+"""What an operator should know of a deployment, by its kind."""
+
+
+def topology_of(hello: Mapping[str, Any]) -> str:
+    """The kind of deployment whose server said *hello*."""
+    if "setName" in hello:
+        return "replica set"
+    return "sharded" if hello.get("msg") == "isdbgrid" else "standalone"
 
 
 class MongoStore:
@@ -63,7 +70,7 @@ class MongoStore:
     def __init__(self, uri: str, database: str) -> None:
         self._commands = self._make_commands(uri, database)
         self._is_open = False
-        self._server: dict[str, str] = {}
+        self._topology = "unknown"
         self._taken_over = (0, 0)
         definitions, numbers = Definitions(), Numbers()
         self._tallies = Tallies(self._commands)
@@ -132,8 +139,7 @@ class MongoStore:
         began = time.monotonic()
         hello = await self._commands.command("hello")
         took = round((time.monotonic() - began) * 1000)
-        topology = "replica set" if "setName" in hello else "sharded" if hello.get("msg") == "isdbgrid" else STANDALONE
-        self._server["topology"] = topology
+        self._topology = topology_of(hello)
         return moment_or_none(hello["localTime"]) or 0, took
 
     # ── definitions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,12 +278,12 @@ class MongoStore:
     @property
     def warning(self) -> str:
         """What an operator should know of the deployment; empty: nothing."""
-        return _STANDALONE_WARNING if self._server.get("topology") == STANDALONE else ""
+        return WARNINGS.get(self._topology, "")
 
     async def facts(self) -> Mapping[str, str | int]:
         """What the status page shows of the store; less of it while the store can't be read."""
         tasks, executions = self._taken_over
-        known: dict[str, str | int] = {"topology": self._server.get("topology", "unknown"), "version": VERSION}
+        known: dict[str, str | int] = {"topology": self._topology, "version": VERSION}
         known |= {"adopted_tasks": tasks, "closed_executions": executions, "warning": self.warning}
         try:
             stats = await self._commands.command("dbStats")
