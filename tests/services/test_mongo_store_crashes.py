@@ -11,11 +11,11 @@ from contextlib import suppress
 import pytest
 
 from peregrine.domain.errors import Conflict, LimitReached
-from peregrine.domain.moment import MINUTE
+from peregrine.domain.moment import DAY, MINUTE
 from peregrine.domain.policy import Priority
 from peregrine.ports.store import PlanVerdict, SettleVerdict, Store
 from peregrine.stores.mongo import claiming, debts
-from peregrine.stores.mongo.commands import EXECUTIONS, SLOTS, TASKS
+from peregrine.stores.mongo.commands import BUNDLES, EXECUTIONS, SLOTS, TASKS
 from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_plan, a_settlement, a_task
 from peregrine.testing.store_contract import Died
 from peregrine.testing.store_contract.steps import (
@@ -340,3 +340,32 @@ async def test_a_planner_that_froze_behind_its_decision_makes_nothing_twice(
     await frozen._debts.finish_plans([{"_id": task.id, "plan": plan}])
 
     assert len(await all_executions(neighbour)) == 1
+
+
+async def test_a_batch_that_was_dropped_while_its_maker_froze_is_made_anew(stores: MongoStores) -> None:
+    neighbour = await stores.fresh()
+    frozen = await stores.reopen()
+    frozen.commands.hold = hold = Hold(BUNDLES)
+    late = asyncio.create_task(frozen.create_tasks([a_task("one"), a_task("two")]))
+    await hold.reached.wait()
+    await stored(neighbour, a_task("three", name="name of one"))
+
+    hold.thawed.set()
+
+    with pytest.raises(Conflict):
+        await late
+    assert [shown.task.id for shown in await all_tasks(neighbour)] == ["three"]
+    assert await neighbour.commands.find(BUNDLES, {}) == []
+
+
+async def test_what_is_purged_was_counted_before(stores: MongoStores) -> None:
+    """Its worker died between the end and the tally, and nobody looked until retention came by."""
+    store, task = await stores.fresh(), a_task()
+    await stored(store, task)
+    await queued_ids(store, task, "one")
+    (claim,) = await claimed(store)
+    assert await _dies((await stores.dying(2)).settle([a_settlement(claim)]))
+
+    assert await store.purge(before=NOW + DAY, limit=10) == (1, 0)
+
+    assert (await view(store, task)).tally.total_runs == 1
