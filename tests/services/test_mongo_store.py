@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from peregrine.testing.store_contract import (
@@ -14,23 +12,16 @@ from peregrine.testing.store_contract import (
     CrashCheck,
     SharedCheck,
 )
-from tests.services.mongo_places import URI, MongoStores
+from tests.services.mongo_places import MongoStores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 
-@pytest.fixture
-async def factory() -> AsyncIterator[MongoStores]:
-    stores = MongoStores(URI, "peregrine_contract")
-    yield stores
-    await stores.close()
-
-
 @pytest.mark.parametrize("check", [*STORE_CHECKS, *SHARED_CHECKS], ids=lambda check: check.__name__)
-async def test_mongo_store(check: Check | SharedCheck, factory: MongoStores) -> None:
-    await check(factory)
+async def test_mongo_store(check: Check | SharedCheck, stores: MongoStores) -> None:
+    await check(stores)
 
 
 @pytest.mark.parametrize("check", CRASH_CHECKS, ids=lambda check: check.__name__)
-async def test_mongo_store_cut_off(check: CrashCheck, factory: MongoStores) -> None:
-    await check(factory)
+async def test_mongo_store_cut_off(check: CrashCheck, stores: MongoStores) -> None:
+    await check(stores)

@@ -5,7 +5,7 @@ of a process that died, who must not wait for its return.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -29,18 +29,11 @@ from peregrine.testing.store_contract.steps import (
     stored,
     view,
 )
-from tests.services.mongo_places import URI, Hold, MongoStores
+from tests.services.mongo_places import Hold, MongoStores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 COMMANDS_MAX = 100
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_crashes")
-    yield given
-    await given.close()
 
 
 async def _dies(act: Awaitable[object]) -> bool:

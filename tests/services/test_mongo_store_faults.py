@@ -36,11 +36,9 @@ from peregrine.testing.store_contract.steps import (
     view,
 )
 from tests.services.mongo_line import Fault, Line, a_line
-from tests.services.mongo_places import URI, WORKER, MongoStores, PlacedStore
+from tests.services.mongo_places import MongoStores, PlacedStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
-
-DATABASE = f"peregrine_faults_{WORKER}" if WORKER else "peregrine_faults"
 
 
 @pytest.fixture
@@ -59,17 +57,10 @@ def let_go() -> Iterator[None]:
         gc.collect()
 
 
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_faults")
-    yield given
-    await given.close()
-
-
 @asynccontextmanager
-async def _behind_a_line() -> AsyncIterator[tuple[Line, MongoStore]]:
-    async with a_line(URI) as (line, uri):
-        store = MongoStore(uri, DATABASE)
+async def _behind_a_line(stores: MongoStores) -> AsyncIterator[tuple[Line, MongoStore]]:
+    async with a_line(stores.uri) as (line, uri):
+        store = MongoStore(uri, stores.database)
         await store.open()
         try:
             yield line, store
@@ -84,7 +75,7 @@ async def _behind_a_line() -> AsyncIterator[tuple[Line, MongoStore]]:
 async def test_one_lost_answer_of_any_write_changes_nothing(stores: MongoStores) -> None:
     """The driver asks again; whatever was written the first time must be known as ours the second."""
     await stores.fresh()
-    async with _behind_a_line() as (line, store):
+    async with _behind_a_line(stores) as (line, store):
 
         async def lossy(act: Awaitable[object], *verbs: str) -> object:
             line.spoil(Fault.SWALLOWED, *verbs, times=1)
@@ -136,7 +127,7 @@ async def test_a_claim_without_an_answer_is_read_back(stores: MongoStores) -> No
     await stored(store, task)
     await queued_ids(store, task, "one")
     request = a_claim_request()
-    async with _behind_a_line() as (line, cut_off):
+    async with _behind_a_line(stores) as (line, cut_off):
         line.spoil(Fault.SWALLOWED, "update")
         with pytest.raises(Unsure):
             await cut_off.claim(request)
@@ -154,7 +145,7 @@ async def test_a_settlement_without_an_answer_is_known_again(stores: MongoStores
     await queued_ids(store, task, "one")
     (claim,) = await claimed(store)
     settlement = a_settlement(claim, followups=(a_new_execution("after"),))
-    async with _behind_a_line() as (line, cut_off):
+    async with _behind_a_line(stores) as (line, cut_off):
         line.spoil(Fault.SWALLOWED, "update")
         with pytest.raises(Unsure):
             await cut_off.settle([settlement])
@@ -174,7 +165,7 @@ async def test_a_verb_that_is_cut_off_behind_its_write_is_unsure(stores: MongoSt
     await queued_ids(store, task, "one")
     (claim,) = await claimed(store)
     settlement = a_settlement(claim)
-    async with _behind_a_line() as (line, cut_off):
+    async with _behind_a_line(stores) as (line, cut_off):
         line.spoil(Fault.CUT, "find")
         with pytest.raises(Unsure):
             await cut_off.settle([settlement])
@@ -190,7 +181,7 @@ async def test_a_plan_without_an_answer_is_made_once(stores: MongoStores, monkey
     store, task = await stores.fresh(), a_task()
     await stored(store, task)
     plan = a_plan(task, NOW + MINUTE)
-    async with _behind_a_line() as (line, cut_off):
+    async with _behind_a_line(stores) as (line, cut_off):
         line.spoil(Fault.SWALLOWED, "update", "insert")
         with pytest.raises(Unsure):
             await cut_off.apply_plans([plan], NOW + MINUTE)
@@ -210,7 +201,7 @@ async def test_a_request_without_an_answer_is_answered_by_its_key(stores: MongoS
     await store.enqueue(a_new_execution("before"), queue_limit=1)
     for place, limit in enumerate((1_000, 3)):
         new = a_new_execution(f"asked-{place}")
-        async with _behind_a_line() as (line, cut_off):
+        async with _behind_a_line(stores) as (line, cut_off):
             line.spoil(Fault.SWALLOWED, "update", "insert")
             with pytest.raises(Unsure):
                 await cut_off.enqueue(new, queue_limit=limit)
@@ -230,7 +221,7 @@ async def test_a_request_without_an_answer_is_answered_by_its_key(stores: MongoS
 async def test_a_dead_line_is_told_in_bounded_time(fault: Fault, stores: MongoStores) -> None:
     """A read is unavailable, a write unsure: nobody here can know whether it arrived."""
     await stored(await stores.fresh(), a_task())
-    async with _behind_a_line() as (line, store):
+    async with _behind_a_line(stores) as (line, store):
         await store.ping()
         line.spoil(fault, "update", "insert")
         with pytest.raises(Unsure):
@@ -249,9 +240,9 @@ async def test_a_dead_line_is_told_in_bounded_time(fault: Fault, stores: MongoSt
 async def test_nobody_there_is_unavailable_and_back_without_a_restart(stores: MongoStores) -> None:
     """A refused connection means that nothing was written, so a caller need not read anything back."""
     await stores.fresh()
-    async with a_line(URI) as (_, uri):
+    async with a_line(stores.uri) as (_, uri):
         pass
-    store = MongoStore(uri, DATABASE)
+    store = MongoStore(uri, stores.database)
     for act in (store.open, store.ping, lambda: store.due(NOW, 10)):
         with pytest.raises(Unavailable) as caught:
             await act()
@@ -268,8 +259,8 @@ async def test_a_store_whose_server_is_gone_closes(stores: MongoStores) -> None:
     await stored(store, task)
     await queued_ids(store, task, "one")
     (claim,) = await claimed(store)
-    async with a_line(URI) as (line, uri):
-        cut_off = MongoStore(uri, DATABASE)
+    async with a_line(stores.uri) as (line, uri):
+        cut_off = MongoStore(uri, stores.database)
         await cut_off.open()
         await cut_off.settle([a_settlement(claim)])
         line.spoil(Fault.CUT, "update", "hello")

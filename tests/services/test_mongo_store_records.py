@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from peregrine.domain.errors import Invalid
@@ -17,18 +15,11 @@ from peregrine.testing.builders import NOW as START
 from peregrine.testing.builders import a_plan, a_task
 from peregrine.testing.record_contract import NOW, RECORD_CHECKS, Check
 from peregrine.testing.store_contract.story import tell
-from tests.services.mongo_places import URI, MongoStores
+from tests.services.mongo_places import MongoStores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 STEPS = 80
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_records")
-    yield given
-    await given.close()
 
 
 @pytest.mark.parametrize("check", RECORD_CHECKS, ids=lambda check: check.__name__)

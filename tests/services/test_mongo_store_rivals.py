@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,19 +13,12 @@ from peregrine.domain.policy import Misfire, Overlap, Policy
 from peregrine.ports.store import PlanVerdict, SettleVerdict
 from peregrine.testing.builders import NOW, a_claim_request, a_parallel_task, a_plan, a_settlement, a_task
 from peregrine.testing.store_contract.steps import all_executions, assert_adds_up, ledger, view
-from tests.services.mongo_places import URI, MongoStores, PlacedStore
+from tests.services.mongo_places import MongoStores, PlacedStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 LATER = NOW + HOUR
 EVENING = NOW + 9 * HOUR
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_rivals")
-    yield given
-    await given.close()
 
 
 async def _four(stores: MongoStores) -> list[PlacedStore]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ from peregrine.stores.mongo.commands import EXECUTIONS, TASKS
 from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_settlement, a_task
 from peregrine.testing.store_contract import Died
 from peregrine.testing.store_contract.steps import all_executions, all_tasks, assert_adds_up, ledger
-from tests.services.mongo_places import URI, MongoStores, PlacedStore
+from tests.services.mongo_places import MongoStores, PlacedStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
@@ -139,13 +139,6 @@ class _Process:
         alone = {task.id for task in FIRST if task.policy.overlap is not Overlap.ALLOW}
         running = [one.task_id for one in await self._store.running() if one.task_id in alone]
         assert len(running) == len(set(running)), "two executions of one task run at the same time"
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_stories")
-    yield given
-    await given.close()
 
 
 @pytest.mark.parametrize("seed", range(2))

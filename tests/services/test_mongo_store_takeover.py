@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +21,7 @@ from peregrine.domain.query import ExecutionFilter, PageRequest, TaskFilter, Tas
 from peregrine.ports.store import PlanVerdict
 from peregrine.stores.mongo.commands import EXECUTIONS, META, TASKS
 from peregrine.testing.builders import a_claim_request, a_settlement
-from tests.services.mongo_places import URI, MongoStores, PlacedStore
+from tests.services.mongo_places import MongoStores, PlacedStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
@@ -94,13 +93,6 @@ def an_old_execution(**fields: Any) -> dict[str, Any]:
         "retry_count": 0,
         "trace_of_theirs": {"span": "abc"},
     } | fields
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_takeover")
-    yield given
-    await given.close()
 
 
 async def _taken_over(

@@ -46,7 +46,7 @@ def _stored(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", list(variety.tasks()), ids=lambda task: task.id[:40])
 def test_a_task_comes_back_to_the_last_bit(task: Task) -> None:
-    assert_same(task, read_task(_stored(new_document(task))))
+    assert_same(task, read_task(_stored(new_document(task, 1))))
 
 
 @given(JSON_OBJECTS)
@@ -54,7 +54,7 @@ def test_any_json_object_can_be_a_config(parameters: JsonObject) -> None:
     payload = FunctionPayload(function_name="f", parameters=parameters)
     task = a_task(kind=Kind.FUNCTION, payload=payload)
 
-    assert_same(payload, read_task(_stored(new_document(task))).payload)
+    assert_same(payload, read_task(_stored(new_document(task, 1))).payload)
 
 
 @given(JSON_OBJECTS)

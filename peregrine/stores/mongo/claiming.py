@@ -26,7 +26,15 @@ from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
 from peregrine.stores.mongo.commands import EXECUTIONS, SLOTS, TASKS, Change, Commands, Document, both
 from peregrine.stores.mongo.debts import Debts
 from peregrine.stores.mongo.definitions import VISIBLE, WITHOUT_DEBTS, Definitions, new_token
-from peregrine.stores.mongo.executions import RUNS, WAITS, cancelling, claim_of, running_of, started_fields
+from peregrine.stores.mongo.executions import (
+    RUNS,
+    WAITS,
+    WITHOUT_BODY,
+    cancelling,
+    claim_of,
+    running_of,
+    started_fields,
+)
 from peregrine.stores.mongo.values import date, moment_of
 
 WINDOW_MIN: Final = 16
@@ -40,7 +48,7 @@ STUCK_SECONDS: Final = 2.0
 """A slot whose claim does not follow for so long was left by one who died."""
 SEEN_MAX: Final = 4_096
 
-_CANDIDATE: Final = {"attempts": 0, "output": 0, "error": 0, "detail": 0}
+_CANDIDATE: Final = {"attempts": 0, "output": 0, "error": 0, "detail": 0, "details": 0}
 _ORDER: Final = [("rank", 1), ("available_at", 1), ("seq", 1)]
 _TURN: Final = ("rank", "available_at", "seq")
 
@@ -303,7 +311,7 @@ class Claiming:
 
     async def running(self) -> Sequence[Running]:
         ours = {"status": RUNS, "key": {"$exists": True}}
-        found = await self._commands.find(EXECUTIONS, ours, fields={"attempts": 0, "parameters": 0, "output": 0})
+        found = await self._commands.find(EXECUTIONS, ours, fields=WITHOUT_BODY)
         tasks = await self._tasks_of(found)
         return [
             running_of(one, self._definitions.task(tasks[one["task_id"]]) if one["task_id"] in tasks else None)

@@ -142,6 +142,10 @@ class Commands:
         collection = self._collections[name]
         return await self._run(lambda: collection.count_documents(filter, limit=most, maxTimeMS=READ_MS), writes=False)
 
+    async def count_all(self, name: str, filter: Mapping[str, Any]) -> int:
+        """How many documents match, however long that takes to find out."""
+        return await self._run(lambda: self._collections[name].count_documents(filter), writes=False)
+
     async def aggregate(self, name: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
         async def read() -> list[Document]:
             cursor = await self._collections[name].aggregate(list(pipeline), maxTimeMS=READ_MS)
@@ -215,6 +219,9 @@ class Commands:
 
     async def make_indexes(self, name: str, indexes: Sequence[IndexModel]) -> None:
         await self._run(lambda: self._collections[name].create_indexes(indexes), writes=True)
+
+    async def drop_index(self, name: str, index: str) -> None:
+        await self._run(lambda: self._collections[name].drop_index(index), writes=True)
 
     async def _run(self, operation: Callable[[], Awaitable[Result]], *, writes: bool) -> Result:
         written = _written.get()

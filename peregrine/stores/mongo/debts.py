@@ -30,7 +30,7 @@ from peregrine.stores.mongo.executions import OWING, PAID, RUNS, WAITS, WITHOUT_
 from peregrine.stores.mongo.tallies import Tallies, end_of
 from peregrine.stores.mongo.values import moment_of
 
-PLAN, REMOVAL, BUNDLE = "plan", "removal", "bundle"
+PLAN, REMOVAL, BUNDLE, CHANGE = "plan", "removal", "bundle", "change"
 """What the ``torn`` of a task says is owed there."""
 OPEN, COMMITTED, DROPPED = "open", "committed", "dropped"
 """The states of a batch of new tasks."""
@@ -74,7 +74,7 @@ class Debts:
         await self.pay_executions([document for document in executions if _name_of(document) in old])
 
     async def _owed(self) -> tuple[list[Document], list[Document]]:
-        torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE]}}
+        torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE, CHANGE]}}
         return await both(
             self._commands.find(TASKS, torn, fields=_TORN, page=(0, BATCH)),
             self._commands.find(EXECUTIONS, OWING, fields=WITHOUT_BODY, page=(0, BATCH)),
@@ -86,7 +86,7 @@ class Debts:
         for document in documents:
             if document["torn"] == REMOVAL:
                 await self.finish_removal(document["_id"], moment_of(document["removed_at"]))
-        for bundle_id in sorted({document["bundle"] for document in documents if document["torn"] == BUNDLE}):
+        for bundle_id in sorted({one["bundle"] for one in documents if one["torn"] in (BUNDLE, CHANGE)}):
             await self.finish_bundle(bundle_id)
 
     # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,13 +158,18 @@ class Debts:
         raise Unavailable("work of the task is started faster than it can be cancelled")
 
     async def finish_bundle(self, bundle_id: str) -> None:
-        """Lift a batch of new tasks that was committed; drop one that was not, so that its names are free."""
+        """Lift a batch of new tasks and changes that was committed; drop one that was not, so its names are free."""
         await self._commands.update(BUNDLES, [({"_id": bundle_id, "state": OPEN}, {"$set": {"state": DROPPED}})])
         found = await self._commands.find(BUNDLES, {"_id": bundle_id})
         if found and found[0]["state"] == COMMITTED:
             await self.lift(bundle_id)
         else:
             await self._commands.delete(TASKS, {"bundle": bundle_id, "torn": BUNDLE})
+            prepared = {"bundle": bundle_id, "torn": CHANGE}
+            found = await self._commands.find(TASKS, prepared, fields={"name": 1})
+            await self._commands.update(
+                TASKS, [({"_id": one["_id"]} | prepared, _undoing(one["name"])) for one in found]
+            )
         await self._commands.delete(BUNDLES, {"_id": bundle_id})
 
     async def forget_bundles(self) -> None:
@@ -172,10 +177,29 @@ class Debts:
         await self._commands.delete(BUNDLES, {"at": {"$lt": time.time_ns() - ABANDONED_NANOSECONDS}})
 
     async def lift(self, bundle_id: str) -> None:
-        """Show the tasks of a committed batch."""
+        """Show the new tasks of a committed batch, and make its changes."""
         await self._commands.release(
             {"bundle": bundle_id, "torn": BUNDLE}, {"$unset": {"hidden": "", "torn": "", "bundle": ""}}
         )
+        prepared = {"bundle": bundle_id, "torn": CHANGE}
+        found = await self._commands.find(TASKS, prepared, fields={"change": 1})
+        await self._commands.update(TASKS, [({"_id": one["_id"]} | prepared, making(one["change"])) for one in found])
+        plans = [{"_id": one["_id"], "plan": one["change"]["plan"]} for one in found]
+        await self.finish_plans([one for one in plans if one["plan"] is not None])
+
+
+def making(change: Document) -> Document:
+    """What makes the prepared *change* of a task, which takes the mark of its batch off."""
+    fields = {part["path"]: part["value"] for part in change["fields"]}
+    done = {"change": "", "bundle": ""}
+    if change["plan"] is None:
+        return {"$set": fields, "$unset": done | {"torn": ""}}
+    return {"$set": fields | {"plan": change["plan"], "torn": PLAN}, "$unset": done}
+
+
+def _undoing(name: str) -> Document:
+    """What takes a prepared change back, of a task whose name is still *name*."""
+    return {"$set": {"name_key": name}, "$unset": {"change": "", "bundle": "", "torn": ""}}
 
 
 def marking(execution_id: str) -> Change:
@@ -187,4 +211,4 @@ def _name_of(document: Document) -> tuple[str, object]:
     """What tells one debt from another of the same document."""
     if "owes" in document:
         return document["_id"], document["epoch"]
-    return document["_id"], document["plan"]["id"] if "plan" in document else document["torn"]
+    return document["_id"], document["plan"]["id"] if "plan" in document else document.get("bundle", document["torn"])

@@ -155,11 +155,17 @@ def status_of(task: Task, tally: Tally) -> str:
     return status_word(enabled=task.enabled, paused=task.pause is not None, last_succeeded=tally.last_succeeded)
 
 
-def new_document(task: Task) -> Document:
-    """A new task, its cursor at its ``updated_at``."""
-    flat = definition_fields(task) | progress_fields(task, task.updated_at) | tally_fields(Tally())
+def new_document(task: Task, number: int) -> Document:
+    """A new task, its cursor at its ``updated_at``; *number* is its place in the order of creation."""
+    return placed_document(task, number, progress_fields(task, task.updated_at), Tally())
+
+
+def placed_document(task: Task, number: int, progress: Document, tally: Tally) -> Document:
+    """A task whose schedule stands where *progress* says, and whose executions add up to *tally*."""
+    flat = definition_fields(task) | progress | tally_fields(tally)
     return {"_id": task.id} | nested(flat) | {
-        "status": status_of(task, Tally()),
+        "status": status_of(task, tally),
+        "seq": number,
         "born": new_token(),
         "tally_rev": 0,
         "counted": [],

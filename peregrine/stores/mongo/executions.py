@@ -27,6 +27,7 @@ from peregrine.domain.execution import (
 )
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import Moment
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import Priority, rank
 from peregrine.domain.query import ExecutionStatus
 from peregrine.domain.task import Task
@@ -52,8 +53,8 @@ _FINE_WORDS: Final = frozenset({"completed", "success", "succeeded", "done", "ok
 _CANCELLED_WORDS: Final = frozenset({"cancelled", "canceled", "stopped"})
 LOCK_KEY: Final = "scheduler:lock:{task_id}"
 
-WITHOUT_DEBTS: Final = {"owes": 0}
-WITHOUT_BODY: Final = {"output": 0, "parameters": 0, "detail": 0, "attempts": 0}
+WITHOUT_DEBTS: Final = {"owes": 0, "details": 0}
+WITHOUT_BODY: Final = {"output": 0, "parameters": 0, "detail": 0, "details": 0, "attempts": 0}
 """What only a reader needs, and what makes a document large."""
 OWING: Final = {"owing": True}
 PAID: Final = {"$unset": {"owes": "", "owing": ""}}
@@ -118,6 +119,55 @@ def new_document(new: NewExecution, number: int) -> Document:
     return document
 
 
+def placed_document(one: Execution, key: str, details: Mapping[int, JsonObject], number: int) -> Document:
+    """The execution *one* as it is, with what its earlier attempts left behind."""
+    worker, retries = one.worker_id or "", max(0, one.attempt - 1)
+    began = one.completed_at if one.started_at is None else one.started_at
+    document: Document = {
+        "_id": one.id,
+        "task_id": one.task_id,
+        "status": _STATUS[one.state],
+        "key": key,
+        "seq": number,
+        "cause": one.cause.value,
+        "priority": one.priority.word,
+        "rank": rank(one.priority, one.available_at),
+        "queued_at": date(one.queued_at),
+        "available_at": date(one.available_at),
+        "requested_by": one.requested_by,
+        "attempt": one.attempt,
+        "epoch": one.epoch,
+        "beat": one.beat,
+        "failures": one.failures,
+        "losses": one.losses,
+        "cancel_requested": one.cancel_requested,
+        "worker_id": worker,
+        "retry_count": retries,
+        "duration": nanoseconds(one.duration or 0),
+        "output": one.output,
+        "error": one.error,
+        "outcome": None if one.outcome is None else one.outcome.value,
+        "truncated": one.truncated,
+        "detail": json_text(one.detail) if one.detail else None,
+        "metadata": {
+            "worker_id": worker,
+            "retry_count": retries,
+            "lock_key": LOCK_KEY.format(task_id=one.task_id),
+        },
+        "attempts": [_attempt_document(attempt) for attempt in one.attempts],
+        "details": {str(epoch): json_text(detail) for epoch, detail in details.items()},
+    }
+    there: Document = {
+        "active": True if not one.state.is_ended else None,
+        "started_at": date_or_none(began),
+        "completed_at": date_or_none(one.completed_at),
+        "scheduled_for": date_or_none(one.scheduled_for),
+        "parameters": None if one.parameters is None else json_text(one.parameters),
+        "follows": one.follows,
+    }
+    return document | {name: value for name, value in there.items() if value is not None}
+
+
 def started_fields(document: Document, *, worker_id: WorkerId, claim_id: str, now: Moment) -> Document:
     """What a claim sets on the waiting execution of *document*."""
     number, epoch = document["attempt"] + 1, document["epoch"] + 1
@@ -161,6 +211,8 @@ def settling(written: Settlement, stamp: str, followups: Sequence[Document], pri
     forgotten = {"claim_id": ""}
     if again:
         fields["epoch"] = written.epoch + 1
+        if written.detail:
+            fields[f"details.{written.epoch}"] = json_text(written.detail)
         if written.available_at is not None:
             fields["available_at"] = date(written.available_at)
             fields["rank"] = rank(priority, written.available_at)
@@ -307,6 +359,11 @@ def _word(of: type[Word], value: object) -> Word | None:
         return of(value)
     except ValueError:
         return None
+
+
+def details_of(document: Document) -> dict[int, JsonObject]:
+    """What the attempts left behind that were tried again, by epoch."""
+    return {int(epoch): json_object(text) for epoch, text in (document.get("details") or {}).items()}
 
 
 def attempt_of(document: Mapping[str, Any]) -> Attempt:

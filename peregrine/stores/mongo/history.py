@@ -11,6 +11,7 @@ from peregrine.domain.execution import Execution
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import MOMENT_MAX, Moment
 from peregrine.domain.occurrence import LedgerEntry, Reason, Verdict
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.query import (
     COUNT_MAX,
     ExecutionFilter,
@@ -23,7 +24,7 @@ from peregrine.domain.query import (
 from peregrine.domain.statistics import Statistics, day_start
 from peregrine.stores.mongo.commands import EXECUTIONS, SKIPS, TASKS, Commands, Document, both
 from peregrine.stores.mongo.definitions import VISIBLE, next_moment
-from peregrine.stores.mongo.executions import RUNS, WAITS, WITHOUT_DEBTS, execution_of
+from peregrine.stores.mongo.executions import RUNS, WAITS, WITHOUT_DEBTS, details_of, execution_of
 from peregrine.stores.mongo.searching import containing
 from peregrine.stores.mongo.values import NANOSECONDS, NEVER, date, moment_of, moment_or_none
 
@@ -67,6 +68,10 @@ class History:
     async def get_execution(self, execution_id: ExecutionId) -> Execution | None:
         found = await self._commands.find(EXECUTIONS, {"_id": execution_id}, fields=WITHOUT_DEBTS)
         return execution_of(found[0]) if found else None
+
+    async def earlier_details(self, execution_id: ExecutionId) -> Mapping[int, JsonObject]:
+        found = await self._commands.find(EXECUTIONS, {"_id": execution_id}, fields={"details": 1})
+        return details_of(found[0]) if found else {}
 
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         after = read_cursor("executions", page.cursor, int, str) if page.cursor else None

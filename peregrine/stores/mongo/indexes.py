@@ -45,6 +45,7 @@ INDEXES: Final = (
     _index(TASKS, "created", "created_at", "_id"),
     _index(TASKS, "by_priority", "priority_class", "_id"),
     _index(TASKS, "by_name", "name", "_id"),
+    _index(TASKS, "made", "seq", "_id"),
     _index(EXECUTIONS, "key", "key", unique=True, **_only(key={"$type": "string"})),
     _index(EXECUTIONS, "queue", "rank", "available_at", "seq", **_only(status="pending")),
     _index(EXECUTIONS, "waiting", "available_at", **_only(status="pending")),

@@ -28,12 +28,12 @@ class Shelf:
             found = await self._commands.find(RECORDS, {"_id": _id_of(record.collection, record.key)})
             if found and found[0]["stamp"] in stamps:
                 # Our own write, whose answer was lost.
-                return _record(found[0])
+                return record_of(found[0])
             revision = 0 if not found or _is_gone(found[0], now) else int(found[0]["revision"])
             if expected_revision is not None and revision != expected_revision:
                 raise Stale(f"record {record.key!r} is at revision {revision}")
             kept = replace(record, revision=revision + 1)
-            document = _document(kept)
+            document = document_of(kept)
             stamps.add(document["stamp"])
             if await self._write(document, found[0]["stamp"] if found else None):
                 return kept
@@ -48,7 +48,7 @@ class Shelf:
 
     async def get(self, collection: str, key: str, now: Moment) -> Record | None:
         found = await self._commands.find(RECORDS, {"_id": _id_of(collection, key)} | _there(now))
-        return _record(found[0]) if found else None
+        return record_of(found[0]) if found else None
 
     async def list(
         self, collection: str, *, after: str, limit: int, now: Moment, newest_first: bool
@@ -59,7 +59,7 @@ class Shelf:
         if after:
             which["key"] = {"$lt" if newest_first else "$gt": after}
         sort = [("key", -1 if newest_first else 1)]
-        return [_record(one) for one in await self._commands.find(RECORDS, which, sort=sort, page=(0, limit))]
+        return [record_of(one) for one in await self._commands.find(RECORDS, which, sort=sort, page=(0, limit))]
 
     async def delete(self, collection: str, key: str, now: Moment) -> bool:
         which = {"_id": _id_of(collection, key)}
@@ -95,7 +95,7 @@ def _is_gone(document: Document, now: Moment) -> bool:
     return expires_at is not None and moment_of(expires_at) <= now
 
 
-def _document(record: Record) -> Document:
+def document_of(record: Record) -> Document:
     return {
         "_id": _id_of(record.collection, record.key),
         "collection": record.collection,
@@ -107,7 +107,7 @@ def _document(record: Record) -> Document:
     }
 
 
-def _record(document: Document) -> Record:
+def record_of(document: Document) -> Record:
     return Record(
         collection=document["collection"],
         key=document["key"],

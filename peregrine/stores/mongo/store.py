@@ -16,11 +16,13 @@ from peregrine.domain.execution import Claim, Execution, NewExecution, Running, 
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.payload import JsonObject
 from peregrine.domain.planning import Plan
 from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilter, TaskSort
 from peregrine.domain.statistics import Statistics
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.host import Instance
+from peregrine.ports.moving import Item, Kind, Load
 from peregrine.ports.records import Record
 from peregrine.ports.store import (
     CancelVerdict,
@@ -30,6 +32,7 @@ from peregrine.ports.store import (
     PlanVerdict,
     RenewVerdict,
     SettleVerdict,
+    TaskChange,
 )
 from peregrine.stores.mongo.care import Care
 from peregrine.stores.mongo.claiming import Claiming
@@ -39,6 +42,7 @@ from peregrine.stores.mongo.definitions import Definitions
 from peregrine.stores.mongo.executions import Numbers
 from peregrine.stores.mongo.history import History
 from peregrine.stores.mongo.indexes import SCHEMA, fingerprint, make_missing
+from peregrine.stores.mongo.moving import Moving
 from peregrine.stores.mongo.queueing import Queueing
 from peregrine.stores.mongo.records import Shelf
 from peregrine.stores.mongo.settling import Settling
@@ -82,6 +86,7 @@ class MongoStore:
         self._history = History(self._commands)
         self._care = Care(self._commands, definitions, self._debts)
         self._shelf = Shelf(self._commands)
+        self._moving = Moving(self._commands, definitions, numbers)
 
     def _make_commands(self, uri: str, database: str) -> Commands:
         return Commands(connect(uri), database)
@@ -149,6 +154,9 @@ class MongoStore:
 
     async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
         await told_truly(self._tasks.put_task(task, expected_revision, plan))
+
+    async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
+        await told_truly(self._tasks.put_tasks(new, changes))
 
     async def delete_task(
         self, task_id: TaskId, *, expected_revision: int | None, now: Moment
@@ -228,6 +236,9 @@ class MongoStore:
     async def get_execution(self, execution_id: ExecutionId) -> Execution | None:
         return await self._history.get_execution(execution_id)
 
+    async def earlier_details(self, execution_id: ExecutionId) -> Mapping[int, JsonObject]:
+        return await self._history.earlier_details(execution_id)
+
     async def list_executions(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         return await self._history.list_executions(filter, page)
 
@@ -255,6 +266,17 @@ class MongoStore:
 
     async def sweep_records(self, *, now: Moment, limit: int) -> int:
         return await told_truly(self._shelf.sweep(now, limit))
+
+    # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def count_items(self, kind: Kind) -> int:
+        return await self._moving.count(kind)
+
+    async def read_items(self, kind: Kind, *, after: str = "", limit: int) -> Load:
+        return await self._moving.read(kind, after, limit)
+
+    async def lay_items(self, items: Sequence[Item]) -> int:
+        return await told_truly(self._moving.lay(items))
 
     # ── care ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

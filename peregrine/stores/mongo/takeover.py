@@ -27,7 +27,7 @@ from peregrine.stores.mongo.definitions import (
     tally_fields,
 )
 from peregrine.stores.mongo.errors import Taken
-from peregrine.stores.mongo.executions import RUNS, WAITS
+from peregrine.stores.mongo.executions import RUNS, WAITS, Numbers
 from peregrine.stores.mongo.values import date, moment_or_none
 
 BATCH: Final = 500
@@ -43,18 +43,18 @@ async def take_over(commands: Commands, now: Moment) -> tuple[int, int]:
 
 
 async def _adopt_tasks(commands: Commands, now: Moment) -> int:
-    adopted = 0
+    adopted, numbers = 0, Numbers()
     strange = {"generation": None, "torn": None} | VISIBLE
     for _ in range(ROUNDS_MAX):
         found = await commands.find(TASKS, strange, page=(0, BATCH))
         for document in found:
-            adopted += await _adopt(commands, document, now)
+            adopted += await _adopt(commands, document, now, numbers)
         if len(found) < BATCH:
             break
     return adopted
 
 
-async def _adopt(commands: Commands, document: Document, now: Moment) -> int:
+async def _adopt(commands: Commands, document: Document, now: Moment, numbers: Numbers) -> int:
     """Give one task our fields; 1 if it was this call that did it.
 
     A name that another task has already is left without our key: then only that one can be told by it.
@@ -69,6 +69,7 @@ async def _adopt(commands: Commands, document: Document, now: Moment) -> int:
         "stamp": new_token(),
         "born": new_token(),
         **{name: value for name, value in tally_fields(read_tally(document)).items() if name in _MISSING},
+        "seq": numbers.next(),
         "tally_rev": 0,
         "counted": [],
     }

@@ -1,7 +1,8 @@
 """Owns the operations on definitions; must not know attempts or history.
 
-A batch of new tasks is all or none: its tasks are inserted hidden, each names the batch, and one write to the batch's
-own document commits them. A removal is committed by hiding the task; the rest of it is owed (``debts``).
+A batch of new tasks and changes is all or none: new tasks are inserted hidden, changes are written down beside what
+still holds, each names the batch, and one write to the batch's own document commits them. A removal is committed by
+hiding the task. The rest of both is owed (``debts``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from peregrine.domain.errors import Conflict, NotFound, Stale, Unavailable
+from peregrine.domain.errors import Conflict, NotFound, PeregrineError, Stale, Unavailable
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.planning import Plan
@@ -25,8 +26,9 @@ from peregrine.domain.query import (
     write_cursor,
 )
 from peregrine.domain.task import Task, TaskView
+from peregrine.ports.store import TaskChange
 from peregrine.stores.mongo.commands import BUNDLES, EXECUTIONS, TASKS, Commands, Document, both, pause
-from peregrine.stores.mongo.debts import BUNDLE, COMMITTED, OPEN, REMOVAL, Debts
+from peregrine.stores.mongo.debts import BUNDLE, CHANGE, COMMITTED, OPEN, REMOVAL, Debts
 from peregrine.stores.mongo.definitions import (
     VISIBLE,
     WITHOUT_DEBTS,
@@ -77,12 +79,12 @@ class Tasks:
         _refuse_repetition(tasks)
         if not tasks:
             return
-        documents = [new_document(task) for task in tasks]
+        documents = [new_document(task, self._numbers.next()) for task in tasks]
         for tries in range(ROUNDS_MAX):
             taken = await self._insert_one(documents) if len(documents) == 1 else await self._insert_all(documents)
             if not taken:
                 return
-            await self._refuse_taken(tasks, documents, drops=tries >= PATIENCE)
+            await self._refuse_taken(tasks, drops=tries >= PATIENCE)
             await pause(tries)
         raise Unavailable("others create tasks of the same names over and over")
 
@@ -92,22 +94,33 @@ class Tasks:
 
     async def _insert_all(self, documents: list[Document]) -> bool:
         """Insert all hidden and commit them, or leave nothing; whether any id or name was taken."""
+        bundle_id = await self._open_bundle()
+        if not await self._insert_hidden(documents, bundle_id) and await self._commit(bundle_id):
+            return False
+        await self._debts.finish_bundle(bundle_id)
+        return True
+
+    async def _open_bundle(self) -> str:
         bundle_id = new_token()
         await self._commands.insert(BUNDLES, [{"_id": bundle_id, "state": OPEN, "at": time.time_ns()}])
+        return bundle_id
+
+    async def _insert_hidden(self, documents: Sequence[Document], bundle_id: str) -> bool:
+        """Whether any id or name was taken."""
         hidden = [one | {"hidden": BUNDLE, "torn": BUNDLE, "bundle": bundle_id} for one in documents]
-        if await self._commands.insert(TASKS, hidden) and not await self._are_ours(hidden):
-            await self._debts.finish_bundle(bundle_id)
-            return True
+        return bool(await self._commands.insert(TASKS, hidden)) and not await self._are_ours(hidden)
+
+    async def _commit(self, bundle_id: str) -> bool:
+        """Commit a batch and lift it; False when somebody dropped it, who waited for one of its names too long."""
         commit = ({"_id": bundle_id, "state": OPEN}, {"$set": {"state": COMMITTED}})
         if not await self._commands.update(BUNDLES, [commit]):
-            # Dropped by somebody who waited for a name too long; or this was our own commit, whose answer was lost.
+            # Or it was this very commit, whose answer was lost.
             found = await self._commands.find(BUNDLES, {"_id": bundle_id})
             if not found or found[0]["state"] != COMMITTED:
-                await self._debts.finish_bundle(bundle_id)
-                return True
+                return False
         await self._debts.lift(bundle_id)
         await self._commands.delete(BUNDLES, {"_id": bundle_id})
-        return False
+        return True
 
     async def _are_ours(self, documents: Sequence[Document]) -> bool:
         """Whether all of *documents* are there as we made them: then a key was taken by our own lost write."""
@@ -115,17 +128,18 @@ class Tasks:
         found = await self._commands.find(TASKS, wanted, fields={"born": 1})
         return {(one["_id"], one.get("born")) for one in found} == {(one["_id"], one["born"]) for one in documents}
 
-    async def _refuse_taken(self, tasks: Sequence[Task], documents: Sequence[Document], *, drops: bool) -> None:
+    async def _refuse_taken(self, tasks: Sequence[Task], *, drops: bool, mine: str = "") -> None:
         """Raise Conflict for the first that clashes with a task; see to what only stands in the way for a while."""
         ids, names = [task.id for task in tasks], [task.name for task in tasks]
-        fields = {"name_key": 1, "hidden": 1, "torn": 1, "bundle": 1, "removed_at": 1}
+        fields = {"name": 1, "hidden": 1, "torn": 1, "bundle": 1, "removed_at": 1}
         clash = {"$or": [{"_id": {"$in": ids}}, {"name_key": {"$in": names}}]}
         found = await self._commands.find(TASKS, clash, fields=fields)
+        found = [one for one in found if not mine or one.get("bundle") != mine]
         for one in found:
-            if one.get("hidden") == REMOVAL or (one.get("hidden") == BUNDLE and drops):
+            if one.get("torn") == REMOVAL or (one.get("torn") in (BUNDLE, CHANGE) and drops):
                 await self._debts.pay_tasks([one])
         shown = [one for one in found if one.get("hidden") is None]
-        taken_ids, taken_names = {one["_id"] for one in shown}, {one.get("name_key") for one in shown}
+        taken_ids, taken_names = {one["_id"] for one in shown}, {one.get("name") for one in shown}
         for task in tasks:
             if task.id in taken_ids:
                 raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
@@ -145,16 +159,38 @@ class Tasks:
             document = _at_revision(found, task.id, expected_revision)
             if plan is not None and not _fits(document, plan):
                 raise Stale(f"task {task.id!r} has moved on since the plan was made")
-            if "plan" in document:
-                await self._debts.finish_plans([document])
-                continue
-            if await self._put(document, task, plan, stamps):
+            if "torn" in document:
+                await self._clear_way(document, drops=tries >= PATIENCE)
+                await pause(tries)
+            elif await self._put(document, task, plan, stamps):
                 return
-            await pause(tries)
+            else:
+                await pause(tries)
         raise Unavailable(f"task {task.id!r} changes too fast to be changed")
+
+    async def _clear_way(self, document: Document, *, drops: bool) -> None:
+        """See to what is owed or under way on a task that is to be changed: a batch of somebody else may be alive."""
+        if "plan" in document or drops:
+            await self._debts.pay_tasks([document])
 
     async def _put(self, document: Document, task: Task, plan: Plan | None, stamps: set[str]) -> bool:
         """Replace the definition if *document* still stands so; whether it did."""
+        fields, owed = self._changed_fields(document, task, plan)
+        if owed is not None:
+            fields |= owing_fields(owed, fields["stamp"])
+        stamps.add(fields["stamp"])
+        try:
+            if not await self._commands.update(TASKS, [(_as_it_stands(document), {"$set": fields})]):
+                return False
+        except Taken:
+            await self._refuse_taken_name(task)
+            return False
+        if owed is not None:
+            await self._debts.finish_plans([{"_id": task.id, "plan": owed}])
+        return True
+
+    def _changed_fields(self, document: Document, task: Task, plan: Plan | None) -> tuple[Document, Document | None]:
+        """What is set, by path, when *task* replaces what *document* defines; and what *plan* then owes."""
         previous = self._definitions.task(document)
         fields = definition_fields(task, previous)
         fields["status"] = status_of(task, read_tally(document))
@@ -165,28 +201,82 @@ class Tasks:
             fields |= moved_fields(plan.cursor_after, plan.next_run_at)
         elif "cursor" not in document:
             fields |= progress_fields(task, cursor)
-        owed = None if plan is None else plan_document(plan, fields["stamp"], task.updated_at, self._numbers)
-        if owed is not None:
-            fields |= owing_fields(owed, fields["stamp"])
-        must = {name: document.get(name) for name in ("_id", "born", "stamp", "cursor", "generation")}
-        must |= {"torn": None, "metadata.version": document.get("metadata", {}).get("version")} | VISIBLE
-        stamps.add(fields["stamp"])
-        try:
-            if not await self._commands.update(TASKS, [(must, {"$set": fields})]):
-                return False
-        except Taken:
-            await self._refuse_taken_name(task)
-            return False
-        if owed is not None:
-            await self._debts.finish_plans([{"_id": task.id, "plan": owed}])
-        return True
+        return fields, None if plan is None else plan_document(plan, fields["stamp"], task.updated_at, self._numbers)
 
-    async def _refuse_taken_name(self, task: Task) -> None:
+    async def _refuse_taken_name(self, task: Task, mine: str = "") -> None:
+        """Raise Conflict if a task has the name; see to a batch that only reserved it, unless that is *mine*."""
         holders = await self._commands.find(TASKS, {"name_key": task.name}, fields={"plan": 0, "counted": 0})
         for holder in holders:
-            if holder["_id"] != task.id and holder.get("hidden") is None:
+            named_so = holder.get("hidden") is None and holder["name"] == task.name
+            if holder["_id"] != task.id and (named_so or (mine and holder.get("bundle") == mine)):
                 raise Conflict(f"a task named {task.name!r} exists", code="name_taken")
-        await self._debts.pay_tasks([one for one in holders if one.get("hidden") == BUNDLE])
+        await self._debts.pay_tasks([one for one in holders if one.get("torn") in (BUNDLE, CHANGE)])
+
+    # ── together ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
+        if not changes:
+            await self.create_tasks(new)
+            return
+        _refuse_repetition(new)
+        documents = [new_document(task, self._numbers.next()) for task in new]
+        for tries in range(ROUNDS_MAX):
+            bundle_id = await self._open_bundle()
+            try:
+                ready = await self._prepare_new(new, documents, bundle_id, drops=tries >= PATIENCE)
+                for change in changes if ready else ():
+                    ready = ready and await self._prepare(change, bundle_id)
+            except PeregrineError:
+                await self._debts.finish_bundle(bundle_id)
+                raise
+            if ready and await self._commit(bundle_id):
+                return
+            await self._debts.finish_bundle(bundle_id)
+            await pause(tries)
+        raise Unavailable("the tasks change too fast to be changed together")
+
+    async def _prepare_new(
+        self, new: Sequence[Task], documents: Sequence[Document], bundle_id: str, *, drops: bool
+    ) -> bool:
+        """Insert new tasks hidden; whether all could be."""
+        if not await self._insert_hidden(documents, bundle_id):
+            return True
+        await self._refuse_taken(new, drops=drops, mine=bundle_id)
+        return False
+
+    async def _prepare(self, change: TaskChange, bundle_id: str) -> bool:
+        """Write the change into its task's document, as what will be, with the name reserved; whether it could be.
+
+        From then on nobody else changes or plans the task before the batch is committed or dropped.
+        """
+        task = change.task
+        for tries in range(ROUNDS_MAX):
+            found = await self._commands.find(TASKS, {"_id": task.id} | VISIBLE, fields={"counted": 0})
+            if found and found[0].get("bundle") == bundle_id:
+                return True
+            document = _at_revision(found, task.id, change.expected_revision)
+            if change.plan is not None and not _fits(document, change.plan):
+                raise Stale(f"task {task.id!r} has moved on since the plan was made")
+            if "torn" in document:
+                await self._clear_way(document, drops=tries >= PATIENCE)
+                await pause(tries)
+                continue
+            fields, owed = self._changed_fields(document, task, change.plan)
+            parts = [{"path": path, "value": value} for path, value in fields.items()]
+            names = {name for name in (document.get("name_key"), task.name) if isinstance(name, str)}
+            prepared = {
+                "torn": CHANGE,
+                "bundle": bundle_id,
+                "change": {"fields": parts, "plan": owed},
+                "name_key": sorted(names) if len(names) > 1 else task.name,
+            }
+            try:
+                if await self._commands.update(TASKS, [(_as_it_stands(document), {"$set": prepared})]):
+                    return True
+            except Taken:
+                await self._refuse_taken_name(task, bundle_id)
+                return False
+        return False
 
     # ── delete ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,8 +286,9 @@ class Tasks:
             found = await self._commands.find(TASKS, {"_id": task_id}, fields={"counted": 0})
             if not found or found[0].get("removal") != removal:
                 document = _at_revision([one for one in found if one.get("hidden") is None], task_id, expected_revision)
-                if "plan" in document:
-                    await self._debts.finish_plans([document])
+                if "torn" in document:
+                    await self._clear_way(document, drops=tries >= PATIENCE)
+                    await pause(tries)
                     continue
                 must = {name: document.get(name) for name in ("_id", "born", "stamp")} | {"torn": None} | VISIBLE
                 marks = {"hidden": REMOVAL, "torn": REMOVAL, "removed_at": date(now), "removal": removal}
@@ -325,6 +416,12 @@ def _at_revision(found: Sequence[Document], task_id: TaskId, expected_revision: 
     if expected_revision is not None and revision != expected_revision:
         raise Stale(f"task {task_id!r} is at revision {revision}, not {expected_revision}")
     return found[0]
+
+
+def _as_it_stands(document: Document) -> Document:
+    """What must be true of a task for a change that was made from *document*; nothing may be owed there."""
+    must = {name: document.get(name) for name in ("_id", "born", "stamp", "cursor", "generation")}
+    return must | {"torn": None, "metadata.version": document.get("metadata", {}).get("version")} | VISIBLE
 
 
 def _fits(document: Document, plan: Plan) -> bool:
