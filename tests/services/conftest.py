@@ -1,4 +1,4 @@
-"""Owns the place of the tests of the MongoDB store: one database a test run, emptied for each store that is asked for."""
+"""Owns where the tests of the MongoDB store take place: one database a test run, emptied for each fresh store."""
 
 from __future__ import annotations
 
