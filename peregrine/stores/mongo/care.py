@@ -7,12 +7,13 @@ from typing import Final
 
 from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import Moment
+from peregrine.domain.policy import rank
 from peregrine.ports.host import Instance
 from peregrine.stores.mongo.commands import EXECUTIONS, INSTANCES, SKIPS, TASKS, Change, Commands, Document
 from peregrine.stores.mongo.debts import Debts
-from peregrine.stores.mongo.definitions import VISIBLE, Definitions, progress_fields
+from peregrine.stores.mongo.definitions import VISIBLE, Definitions, moved_fields
 from peregrine.stores.mongo.errors import Taken
-from peregrine.stores.mongo.executions import WITHOUT_BODY
+from peregrine.stores.mongo.executions import WAITS, WITHOUT_BODY, priority_of
 from peregrine.stores.mongo.values import date, moment_of
 
 STRAYED_MAX: Final = 1_000
@@ -55,15 +56,30 @@ class Care:
             await self._commands.delete(INSTANCES, {"_id": {"$in": list(instance_ids)}})
 
     async def reanchor(self, beyond: Moment, now: Moment) -> int:
+        return await self._set_back(beyond, now) + await self._let_go(beyond, now)
+
+    async def _set_back(self, beyond: Moment, now: Moment) -> int:
+        """Set cursors of the future back; how many."""
         strayed = {"cursor": {"$gt": date(beyond)}}
-        fields = {"counted": 0}
-        found = await self._commands.find(TASKS, strayed | VISIBLE, fields=fields, page=(0, STRAYED_MAX))
+        found = await self._commands.find(TASKS, strayed | VISIBLE, fields={"counted": 0}, page=(0, STRAYED_MAX))
         await self._debts.finish_plans([document for document in found if "plan" in document])
         changes: list[Change] = []
         for document in found:
             must = {name: document.get(name) for name in ("_id", "born", "stamp", "cursor")} | {"torn": None}
-            changes.append((must, {"$set": progress_fields(self._definitions.task(document), now)}))
+            next_run_at = self._definitions.task(document).next_run_if_readable(now)
+            changes.append((must, {"$set": moved_fields(now, next_run_at)}))
         return await self._commands.update(TASKS, changes)
+
+    async def _let_go(self, beyond: Moment, now: Moment) -> int:
+        """Let what is queued for the future be available now; how many."""
+        put_off = {"status": WAITS, "available_at": {"$gt": date(beyond)}, "key": {"$exists": True}}
+        found = await self._commands.find(EXECUTIONS, put_off, fields=WITHOUT_BODY, page=(0, STRAYED_MAX))
+        changes: list[Change] = []
+        for one in found:
+            must = {name: one[name] for name in ("_id", "status", "epoch", "available_at")}
+            fields = {"available_at": date(now), "rank": rank(priority_of(one), now)}
+            changes.append((must, {"$set": fields}))
+        return await self._commands.update(EXECUTIONS, changes)
 
     # ── retention ────────────────────────────────────────────────────────────────────────────────────────────────────
 

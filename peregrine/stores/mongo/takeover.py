@@ -11,9 +11,6 @@ from typing import Final
 from peregrine.domain.execution import ExecutionOutcome
 from peregrine.domain.moment import Moment
 from peregrine.domain.query import ExecutionStatus
-from peregrine.domain.task import Task
-from peregrine.domain.trigger import ScheduleError
-from peregrine.domain.zone import ZoneError
 from peregrine.stores.mongo.commands import EXECUTIONS, TASKS, Change, Commands, Document
 from peregrine.stores.mongo.definitions import (
     VISIBLE,
@@ -21,7 +18,6 @@ from peregrine.stores.mongo.definitions import (
     moved_fields,
     new_token,
     pause_document,
-    progress_fields,
     read_tally,
     read_task,
     tally_fields,
@@ -59,8 +55,8 @@ async def _adopt(commands: Commands, document: Document, now: Moment, numbers: N
 
     A name that another task has already is left without our key: then only that one can be told by it.
     """
-    task = read_task(document)
-    fields = _progress(task, cursor_of(document) or now) | {
+    task, cursor = read_task(document), cursor_of(document) or now
+    fields = moved_fields(cursor, task.next_run_if_readable(cursor)) | {
         "generation": 1,
         "priority_class": int(task.priority),
         "anchor": date(task.anchor),
@@ -84,14 +80,6 @@ async def _adopt(commands: Commands, document: Document, now: Moment, numbers: N
 
 def _moment(document: Document, name: str) -> Moment | None:
     return moment_or_none(document.get(name))
-
-
-def _progress(task: Task, cursor: Moment) -> Document:
-    """Where its schedule stands; one that we can't read is never due until somebody mends it."""
-    try:
-        return progress_fields(task, cursor)
-    except (ScheduleError, ZoneError):
-        return moved_fields(cursor, None)
 
 
 async def _close_executions(commands: Commands, now: Moment) -> int:
