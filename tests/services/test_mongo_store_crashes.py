@@ -7,13 +7,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from peregrine.domain.errors import Conflict, LimitReached
+from peregrine.domain.errors import Conflict, LimitReached, Stale
 from peregrine.domain.moment import DAY, MINUTE
 from peregrine.domain.policy import Priority
-from peregrine.ports.store import PlanVerdict, SettleVerdict, Store
+from peregrine.domain.task import Task
+from peregrine.ports.store import PlanVerdict, SettleVerdict, Store, TaskChange
 from peregrine.stores.mongo import claiming, debts
 from peregrine.stores.mongo.commands import BUNDLES, EXECUTIONS, SLOTS, TASKS
 from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_plan, a_settlement, a_task
@@ -362,3 +364,76 @@ async def test_what_is_purged_was_counted_before(stores: MongoStores) -> None:
     assert await store.purge(before=NOW + DAY, limit=10) == (1, 0)
 
     assert (await view(store, task)).tally.total_runs == 1
+
+
+# ── new tasks and changes together ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _a_bundle() -> tuple[list[Task], list[TaskChange]]:
+    """Two new tasks, and a task that is renamed while what it missed is decided."""
+    changed = a_task("old", name="renamed", revision=2, generation=2, updated_at=NOW + 2 * MINUTE)
+    plan = a_plan(a_task("old"), NOW + MINUTE)
+    return [a_task("new-1"), a_task("new-2")], [TaskChange(task=changed, expected_revision=1, plan=plan)]
+
+
+async def test_a_neighbour_finishes_or_drops_a_batch_of_changes(
+    stores: MongoStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever its maker dies: all of it, or none and its names are free; by the looks of one who was there before."""
+    monkeypatch.setattr(debts, "LOOK_SECONDS", 0.0)
+    for commands in range(COMMANDS_MAX):
+        neighbour = await stores.fresh()
+        await stored(neighbour, a_task("old"))
+        died = await _dies((await stores.dying(commands)).put_tasks(*_a_bundle()))
+
+        for _ in range(3):
+            await neighbour.due(NOW, 10)
+
+        names = {shown.task.name for shown in await all_tasks(neighbour)}
+        assert names in ({"name of old"}, {"renamed", "name of new-1", "name of new-2"})
+        assert len(await all_executions(neighbour)) == len(names) // 2
+        with suppress(Conflict):
+            await neighbour.put_tasks(*_a_bundle())
+        assert {shown.task.id for shown in await all_tasks(neighbour)} == {"old", "new-1", "new-2"}
+        assert len(await all_executions(neighbour)) == 1
+        await stored(neighbour, a_task("heir", name="name of old"))
+        await assert_adds_up(neighbour)
+        if not died:
+            return
+    raise AssertionError(f"the verb did not come through within {COMMANDS_MAX} commands")
+
+
+async def test_what_a_batch_holds_is_neither_planned_nor_changed_by_others(stores: MongoStores) -> None:
+    neighbour = await stores.fresh()
+    await stored(neighbour, a_task("old"))
+    frozen = await stores.reopen()
+    frozen.commands.hold = hold = Hold(BUNDLES)
+    late = asyncio.create_task(frozen.put_tasks(*_a_bundle()))
+    await hold.reached.wait()
+
+    assert list((await neighbour.due(NOW + MINUTE, 10)).due) == []
+    planned = await neighbour.apply_plans([a_plan(a_task("old"), NOW + MINUTE)], NOW + MINUTE)
+    assert list(planned) == [PlanVerdict.MOVED]
+    changed = a_task("old", description="by a neighbour", revision=2)
+    await neighbour.put_task(changed, expected_revision=1)
+    hold.thawed.set()
+
+    with pytest.raises(Stale):
+        await late
+    assert [shown.task for shown in await all_tasks(neighbour)] == [changed], "who waited too long goes first"
+
+
+async def test_a_name_is_given_once_in_a_batch(stores: MongoStores) -> None:
+    store = await stores.fresh()
+    await stored(store, a_task("old"), a_task("two"))
+    new, (change,) = _a_bundle()
+    same = TaskChange(task=a_task("two", name="renamed", revision=2), expected_revision=1)
+    as_new = TaskChange(task=a_task("two", name="name of new-1", revision=2), expected_revision=1)
+
+    for clash in (same, as_new):
+        with pytest.raises(Conflict):
+            await store.put_tasks(new, [change, clash])
+
+    assert {shown.task.name for shown in await all_tasks(store)} == {"name of old", "name of two"}
+    await store.put_tasks(new, [change, replace(same, task=replace(same.task, name="another"))])
+    assert len(await all_tasks(store)) == 4
