@@ -117,6 +117,42 @@ class StoreAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class LocksFailed:
+    """The lock service does not answer, or not sensibly; work goes on without it."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocksAnswered:
+    """The lock service answers again."""
+
+    away_for: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class WentUnlocked:
+    """So many claims were started or renewed without their lock, because the lock service could not be asked."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A claim was given back unstarted: another execution of its task holds the lock."""
+
+    execution_id: ExecutionId
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class WentAstray:
+    """This wall clock is wrong by ``by`` (positive: ahead): it makes no occurrences until that is over."""
+
+    by: Duration
+
+
+@dataclass(frozen=True, slots=True)
 class LoopCrashed:
     """A bug: a loop's turn raised something unforeseen; the loop goes on."""
 
@@ -146,6 +182,11 @@ Event: TypeAlias = (
     | CursorReanchored
     | StoreFailed
     | StoreAnswered
+    | LocksFailed
+    | LocksAnswered
+    | WentUnlocked
+    | PutBack
+    | WentAstray
     | LoopCrashed
     | Purged
 )

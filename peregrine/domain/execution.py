@@ -221,7 +221,7 @@ class Outcome:
     retryable: bool = True
     """False: trying again can't help (an unknown function, a refused address); no retry is made."""
     retry_after: Duration | None = None
-    """The other side asked to wait so long (``Retry-After``)."""
+    """The other side asked to wait so long (``Retry-After``), or what was not begun shall wait so long."""
     began: bool = True
     """False: the claim was given back before anything of it had happened, so it may be tried again without a doubt."""
 

@@ -11,6 +11,7 @@ WorkerId = NewType("WorkerId", str)
 """One running process of ours; a new one for every start."""
 
 SYSTEM_PREFIX: Final = "system-"
+LOCK_PREFIX: Final = "scheduler:lock:"
 
 
 def is_system_id(id: str) -> bool:
@@ -24,3 +25,8 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 def is_id(text: str) -> bool:
     """Whether *text* can be an id at all; what can't be need not be looked for."""
     return _ID.fullmatch(text) is not None
+
+
+def lock_key(task_id: TaskId) -> str:
+    """The name under which a lock service shows that an execution of the task runs; other programs may look at it."""
+    return LOCK_PREFIX + task_id

@@ -120,7 +120,9 @@ def _again_at(policy: Policy, claim: Claim, outcome: Outcome, now: Moment, chanc
             return None
         case AttemptOutcome.INTERRUPTED:
             # What never began has had no effect: trying again can't make a second one.
-            return None if outcome.began and policy.on_worker_lost is OnWorkerLost.FAIL else now
+            if outcome.began and policy.on_worker_lost is OnWorkerLost.FAIL:
+                return None
+            return now + min(outcome.retry_after or 0, RETRY_AFTER_MAX)
         case AttemptOutcome.LOST | AttemptOutcome.FENCED:
             return _after_loss(policy, claim.losses + 1, now, chance)
         case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:

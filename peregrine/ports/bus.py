@@ -11,13 +11,20 @@ class Topic(StrEnum):
     """What somebody may want to look at early."""
 
     QUEUED = "queued"
-    """Executions were queued: claimers."""
+    """Executions were queued: the claimer here."""
+    SPILLED = "spilled"
+    """More are queued than there are free slots here: the claimers of other instances."""
     TASKS = "tasks"
     """Definitions changed: planners."""
     CANCEL = "cancel"
     """Cancels were asked for: keepers."""
     SETTLED = "settled"
     """Attempts ended: whoever watches."""
+
+    @property
+    def travels(self) -> bool:
+        """Whether other instances hear of it. New work is looked at here first; what is left over is SPILLED to all."""
+        return self is not Topic.QUEUED
 
 
 class Bus(Protocol):

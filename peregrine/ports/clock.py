@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
-from peregrine.domain.moment import Moment
+from peregrine.domain.moment import SECOND, Duration, Moment
+
+SKEW_TOLERATED: Final[Duration] = 5 * SECOND
+"""Clocks that differ by more are worth a warning (guarantees: S)."""
 
 
 class Clock(Protocol):
@@ -16,4 +19,13 @@ class Clock(Protocol):
 
     def monotonic(self) -> int:
         """Milliseconds since some fixed point of this host (CLOCK_BOOTTIME where there is one)."""
+        ...
+
+
+class Reference(Protocol):
+    """Another clock to hold the wall clock against."""
+
+    @property
+    def deviation(self) -> Duration | None:
+        """How far our wall clock is ahead of it; None if that is not known now."""
         ...

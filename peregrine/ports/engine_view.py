@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import Duration, Moment
 
 
@@ -25,6 +26,8 @@ class EngineFacts:
     """One look at the engine of this process, all values of one moment."""
 
     mode: EngineMode
+    instance: WorkerId | None = None
+    """Who this process is among the others."""
     slots: int
     """Attempts it may run at once (wire: ``worker_count``)."""
     active: int
@@ -40,7 +43,11 @@ class EngineFacts:
     quiet_for: Duration = 0
     """How long tasks stay quiet because the clock went back; 0 when it did not."""
     clock_skew: Duration = 0
-    """The largest difference between this process's wall clock and another instance's."""
+    """The largest difference between this process's wall clock and another instance's, or the reference's."""
+    skews: Mapping[WorkerId, Duration] = field(default_factory=dict)
+    """How far the wall clock of each other instance is ahead of this one, as far as can be told."""
+    is_astray: bool = False
+    """This wall clock is wrong for certain: occurrences are left to the other instances."""
 
 
 class EngineView(Protocol):
@@ -51,9 +58,17 @@ class EngineView(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LockFacts:
+    """How the lock service does. ``latency`` None: it is away, for ``reason``, which may be shown to anybody."""
+
+    latency: Duration | None
+    reason: str = ""
+
+
 class LockView(Protocol):
     """The lock service as the status page sees it; without one (embedded), there is no view."""
 
-    async def ping(self) -> None:
-        """Answer if locks can be taken now. Raises Unavailable with a reason."""
+    def facts(self) -> LockFacts:
+        """What the last look saw, a second ago at most. Must not raise or wait: it reads memory."""
         ...

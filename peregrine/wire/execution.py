@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, cast
 from msgspec import UNSET, Struct, UnsetType
 
 from peregrine.domain.execution import Attempt, Execution, State
-from peregrine.domain.ids import TaskId
+from peregrine.domain.ids import lock_key
 from peregrine.domain.journal import Progress
 from peregrine.domain.moment import Moment, format_duration, format_moment
 from peregrine.domain.occurrence import LedgerEntry
@@ -16,8 +16,6 @@ from peregrine.domain.redaction import hidden
 from peregrine.wire.envelope import EXACT, total_pages
 from peregrine.wire.fragments import Fragments
 from peregrine.wire.task import DurationText, MomentText
-
-LOCK_PREFIX: Final = "scheduler:lock:"
 
 
 class ProgressShape(Struct, frozen=True, kw_only=True):
@@ -204,11 +202,6 @@ def started(execution: Execution) -> Started:
         message="Task execution was queued",
         started_at=format_moment(execution.queued_at),
     )
-
-
-def lock_key(task_id: TaskId) -> str:
-    """The name under which the lock service shows that an execution of the task runs."""
-    return LOCK_PREFIX + task_id
 
 
 def _metadata(execution: Execution, worker: str, retries: int) -> ExecutionMetadata:

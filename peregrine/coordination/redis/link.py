@@ -1,0 +1,205 @@
+"""Owns the way to one Redis server: bounded, never waited for while it is away, found again by itself.
+Must not know locks, wakes, or what is kept there.
+
+Whoever asks gets an answer or ``Unavailable`` within ``ANSWER_WITHIN``. After one failure nobody asks any more, and a
+probe looks every second; the first one that is answered in time opens the way again. A probe writes, since a replica,
+or a server without room, answers a ping as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn, TypeAlias
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from peregrine.domain.errors import Unavailable
+from peregrine.domain.event import LocksAnswered, LocksFailed
+from peregrine.domain.moment import SECOND, Duration, format_duration
+from peregrine.ports.clock import Clock
+from peregrine.ports.engine_view import LockFacts
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.observer import Observer
+
+Command: TypeAlias = tuple[str | int, ...]
+
+ANSWER_WITHIN: Final[Duration] = 200
+"""The longest that anything here is waited for; an instance that needs longer goes on without Redis."""
+PROBE_WITHIN: Final[Duration] = SECOND
+"""A probe may take longer, since it may have to connect first; it counts only if its answer came in time."""
+PROBE_EVERY: Final[Duration] = SECOND
+CONNECTIONS_MAX: Final = 32
+PROBE_KEY: Final = "scheduler:probe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the server is. ``secret`` is its password; empty: none."""
+
+    host: str
+    port: int = 6379
+    db: int = 0
+    secret: str = field(default="", repr=False)
+
+
+class Link:
+    """One server as this process reaches it. Is the ``LockView`` of the status page, and a reference for the clock."""
+
+    def __init__(self, place: Place, *, clock: Clock, entropy: Entropy, observer: Observer) -> None:
+        self.place = place
+        self._clock, self._entropy, self._observer = clock, entropy, observer
+        self._pool = BlockingConnectionPool(
+            max_connections=CONNECTIONS_MAX,
+            timeout=None,
+            host=place.host,
+            port=place.port,
+            db=place.db,
+            password=place.secret or None,
+            socket_timeout=None,
+            socket_connect_timeout=PROBE_WITHIN / 1000,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
+        self.client = Redis(connection_pool=self._pool)
+        self._latency: Duration | None = None
+        self._reason = "not asked yet"
+        self._away_since: int | None = None
+        self._deviation: Duration | None = None
+        self._failed = asyncio.Event()
+        self._probing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Look once, and go on looking. A server that is away keeps nobody from starting."""
+        await self._probe()
+        self._probing = asyncio.create_task(self._probe_on(), name="redis-probe")
+
+    async def close(self) -> None:
+        """Let go of the server; safe twice."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+            self._probing = None
+        await self._pool.disconnect()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last thing that was tried failed."""
+        return self._latency is None
+
+    @property
+    def deviation(self) -> Duration | None:
+        """How far this wall clock is ahead of the server's; None if that is not known now."""
+        return None if self.is_away else self._deviation
+
+    def facts(self) -> LockFacts:
+        """How the server is doing (``ports.engine_view``)."""
+        return LockFacts(latency=self._latency, reason=self._reason)
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to *commands*, sent together.
+
+        Raises:  Unavailable, at once while the server is away, else within ``ANSWER_WITHIN``; then all, some or none
+                 of them were done.
+        """
+        if self.is_away:
+            raise Unavailable(self._reason)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN / 1000):
+                return await self._send(commands)
+        except (RedisError, OSError, ValueError) as error:
+            self._fail(error)
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        async with self.client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _probe_on(self) -> None:
+        while True:
+            # Not all instances at once, and a failure is looked into sooner.
+            pause = PROBE_EVERY * (0.5 + 0.5 * self._entropy.chance()) / 1000
+            try:
+                async with asyncio.timeout(pause):
+                    await self._failed.wait()
+                await asyncio.sleep(pause / 2)
+            except TimeoutError:
+                pass
+            self._failed.clear()
+            await self._probe()
+
+    async def _probe(self) -> None:
+        began = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(PROBE_WITHIN / 1000):
+                await self._send([("SET", PROBE_KEY, 1, "PX", 10 * PROBE_EVERY)])
+                asked = self._clock.monotonic()
+                [(seconds, microseconds)] = await self._send([("TIME",)])
+        except (RedisError, OSError, ValueError) as error:
+            self._note(_words(error))
+            return
+        latency = self._clock.monotonic() - asked
+        self._deviation = self._clock.now() - latency // 2 - (int(seconds) * 1000 + int(microseconds) // 1000)
+        if latency > ANSWER_WITHIN:
+            self._note(f"it answers after {format_duration(self._clock.monotonic() - began)}")
+            return
+        self._latency, self._reason = latency, ""
+        if self._away_since is not None:
+            self._tell(LocksAnswered(self._clock.monotonic() - self._away_since))
+            self._away_since = None
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self._note(_words(error))
+        self._failed.set()
+        raise Unavailable(self._reason) from error
+
+    def _note(self, reason: str) -> None:
+        self._latency = None
+        is_news = self._away_since is None or self._reason != reason
+        self._reason = reason
+        if self._away_since is None:
+            self._away_since = self._clock.monotonic()
+        if is_news:
+            self._tell(LocksFailed(reason))
+
+    def _tell(self, event: LocksFailed | LocksAnswered) -> None:
+        try:
+            self._observer.observe(event)
+        except Exception:  # observers may fail without harm
+            pass
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, in words that may be shown to anybody: no address, no password, no text of the driver."""
+    match error:
+        case TimeoutError():
+            return f"it does not answer within {format_duration(ANSWER_WITHIN)}"
+        case AuthenticationError():
+            return "it refuses the password"
+        case NoPermissionError():
+            return "its user may not do what is needed"
+        case OutOfMemoryError():
+            return "it has no room"
+        case ReadOnlyError():
+            return "it is a replica that may only be read"
+        case ResponseError():
+            return "it refuses what it is asked"
+        case _:
+            return "it can't be reached"
