@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from peregrine.domain.errors import Unsure
 from peregrine.domain.event import Claimed
+from peregrine.domain.execution import Claim
 from peregrine.domain.moment import Duration
+from peregrine.engine.company import Company
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
+from peregrine.engine.spread import OFFER
 from peregrine.ports.store import ClaimBatch, ClaimRequest
 
 BATCH: Final = 500
@@ -18,9 +21,18 @@ BATCH: Final = 500
 
 
 class Claimer:
-    """The turn of the claiming loop. *on_claimed* hears when runs were started."""
+    """The turn of the claiming loop. *on_claimed* hears when runs were started, *on_spilled* when new work was left
+    over that others may have slots for."""
 
-    def __init__(self, needs: Needs, pool: Pool, *, on_claimed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        needs: Needs,
+        pool: Pool,
+        company: Company,
+        *,
+        on_claimed: Callable[[], None],
+        on_spilled: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = needs.settings
         self._worker_id = needs.instance.id
         self._store = needs.store
@@ -28,24 +40,48 @@ class Claimer:
         self._clock = needs.clock
         self._entropy = needs.entropy
         self._observer = needs.observer
-        self._on_claimed = on_claimed
+        self._locking, self._spread = company.locking, company.spread
+        self._on_claimed, self._on_spilled = on_claimed, on_spilled
+        self._is_told = False
+
+    def told(self) -> None:
+        """New work was queued by this very process: what the next look leaves over is offered to the others."""
+        self._is_told = True
 
     async def turn(self) -> Duration:
-        """Fill the free slots, once; how long until a queued execution becomes available."""
-        free = min(self._pool.free, BATCH)
-        if free == 0:
-            return self._settings.poll
+        """Fill this instance's share of the free slots, once; how long until the next look."""
+        limit = min(self._spread.share(self._pool.free), BATCH)
+        if limit == 0:
+            self._offer()
+            return self._spread.jittered(self._settings.poll)
         asked_at = self._clock.monotonic()
-        batch = await self._claim(free)
+        batch = await self._claim(limit)
         if batch.claims:
-            tell(self._observer, Claimed(batch.claims))
-            self._pool.start(batch.claims, asked_at=asked_at)
+            await self._start(batch.claims, asked_at)
+        if len(batch.claims) < limit:
+            self._is_told = False
+            if batch.next_available_at is None:
+                return self._spread.jittered(self._settings.poll)
+            return max(1, batch.next_available_at - self._clock.now() + self._spread.stagger())
+        was_offered = self._offer()
+        if not self._pool.free:
+            return self._spread.jittered(self._settings.poll)
+        return OFFER if was_offered and self._spread.rivals else 0
+
+    def _offer(self) -> bool:
+        """Let the others know once of what may be left over; whether they were told."""
+        was_told, self._is_told = self._is_told, False
+        if was_told:
+            self._on_spilled()
+        return was_told
+
+    async def _start(self, claims: Sequence[Claim], asked_at: int) -> None:
+        admitted, refused = await self._locking.admit(claims)
+        if admitted:
+            tell(self._observer, Claimed(admitted))
+            self._pool.start(admitted, asked_at=asked_at)
             self._on_claimed()
-        if len(batch.claims) == free and self._pool.free:
-            return 0
-        if batch.next_available_at is None:
-            return self._settings.poll
-        return max(1, batch.next_available_at - self._clock.now())
+        self._pool.put_back(refused, asked_at=asked_at)
 
     async def _claim(self, limit: int) -> ClaimBatch:
         request = ClaimRequest(

@@ -11,6 +11,7 @@ from peregrine.domain.execution import Outcome, Running
 from peregrine.domain.moment import SECOND, Duration
 from peregrine.engine.claimer import Claimer
 from peregrine.engine.cleaner import Cleaner
+from peregrine.engine.company import Company
 from peregrine.engine.keeper import Keeper
 from peregrine.engine.loop import Loop, answered
 from peregrine.engine.needs import Needs
@@ -46,20 +47,28 @@ class Engine:
         self.instance = needs.instance
         self.settings = settings
         self._store, self._clock, self._bus = needs.store, needs.clock, needs.bus
-        self._recorder = Recorder(needs, on_settled=self._settled)
+        company = Company.of(needs)
+        self._spread = company.spread
+        self._recorder = Recorder(needs, company.locking, on_settled=self._settled)
         self._pool = Pool(needs, on_end=self._run_ended)
         self._recorder.pool = self._pool
-        self._planner = Planner(needs, on_queued=self._queued, on_clock_back=self._clock_went_back)
-        self._reaper = Reaper(needs, self._pool, on_recovered=self._queued)
+        self._reaper = Reaper(needs, self._pool, company, on_recovered=self._queued)
+        self._planner = Planner(
+            needs,
+            self._spread,
+            on_queued=self._queued,
+            on_clock_back=self._clock_went_back,
+            is_astray=lambda: self._reaper.astray_by != 0,
+        )
         self._cleaner = Cleaner(needs, on_reanchored=self._planner.forget_future)
-        claimer = Claimer(needs, self._pool, on_claimed=self._claimed)
-        keeper = Keeper(needs, self._pool)
+        self._claimer = Claimer(needs, self._pool, company, on_claimed=self._claimed, on_spilled=self._spilled)
+        keeper = Keeper(needs, self._pool, company.locking)
 
         def loop(name: str, turn: Callable[[], Awaitable[Duration]], poll: Duration) -> Loop:
             return Loop(name, turn, clock=needs.clock, observer=needs.observer, poll=poll)
 
         self._plan = loop("planner", self._planner.turn, settings.poll)
-        self._claim = loop("claimer", claimer.turn, settings.poll)
+        self._claim = loop("claimer", self._claimer.turn, settings.poll)
         self._record = loop("recorder", self._recorder.turn, settings.poll)
         self._keep = loop("keeper", keeper.turn, min(settings.poll, settings.beat_every))
         self._fence = loop("fence", self._fence_turn, FENCE_LOOK)
@@ -79,7 +88,8 @@ class Engine:
             self._hurry.clear()
             self._pool.open()
             self._unsubscribe = self._unsubscribe or [
-                self._bus.subscribe(Topic.QUEUED, self._claim.wake),
+                self._bus.subscribe(Topic.QUEUED, self._told),
+                self._bus.subscribe(Topic.SPILLED, self._offered),
                 self._bus.subscribe(Topic.TASKS, self._plan.wake),
                 self._bus.subscribe(Topic.CANCEL, self._keep.wake),
             ]
@@ -126,6 +136,7 @@ class Engine:
         since = min((one.away_since for one in self._loops if one.away_since is not None), default=None)
         return EngineFacts(
             mode=self._mode,
+            instance=self.instance.id,
             slots=self.settings.slots,
             active=self._pool.active,
             failing=failing,
@@ -134,6 +145,8 @@ class Engine:
             clock_steps=self._planner.clock_steps,
             quiet_for=self._planner.quiet_for,
             clock_skew=self._reaper.clock_skew,
+            skews=self._reaper.skews,
+            is_astray=self._reaper.astray_by != 0,
         )
 
     @property
@@ -195,8 +208,20 @@ class Engine:
         self._clean.wake()
 
     def _queued(self) -> None:
-        self._claim.wake()
+        self._told()
         self._bus.publish(Topic.QUEUED)
+
+    def _told(self) -> None:
+        self._claimer.told()
+        self._claim.wake()
+
+    def _spilled(self) -> None:
+        self._bus.publish(Topic.SPILLED)
+
+    def _offered(self) -> None:
+        """Others have more than they have slots for. Whoever comes first has it: not all at this very moment."""
+        if self._pool.free:
+            asyncio.get_running_loop().call_later(self._spread.stagger() / 1000, self._claim.wake)
 
     def _settled(self) -> None:
         self._claim.wake()

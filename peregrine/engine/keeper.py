@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peregrine.domain.moment import Duration
+from peregrine.engine.locking import Locking
 from peregrine.engine.loop import answered
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
@@ -19,10 +20,11 @@ class Keeper:
     no bus reaches that far.
     """
 
-    def __init__(self, needs: Needs, pool: Pool) -> None:
+    def __init__(self, needs: Needs, pool: Pool, locking: Locking) -> None:
         self._settings = needs.settings
         self._store = needs.store
         self._pool = pool
+        self._locking = locking
         self._clock = needs.clock
         self._me = needs.instance.id
         self._renewed_at: int | None = None
@@ -36,6 +38,7 @@ class Keeper:
         if self._renewed_at is None or now - self._renewed_at >= self._settings.beat_every:
             await self._renew(runs)
             self._renewed_at = now
+            await self._locking.renew(run.claim for run in runs if not run.ended)
         else:
             rest = self._renewed_at + self._settings.beat_every - now
             await self._hear(runs, within=max(rest, self._settings.beat_every // 10))

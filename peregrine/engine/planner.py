@@ -12,6 +12,7 @@ from peregrine.domain.occurrence import Reason
 from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, plan
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
+from peregrine.engine.spread import Spread
 from peregrine.ports.store import DueBatch, PlanVerdict
 
 BATCH: Final = 1000
@@ -27,15 +28,25 @@ DECIDING_MAX: Final[Duration] = 250
 
 
 class Planner:
-    """The turn of the planning loop. *on_clock_back* hears when the wall clock was set back."""
+    """The turn of the planning loop. *on_clock_back* hears when the wall clock was set back; while *is_astray*, the
+    clock is known to be wrong, and what is due is left to others."""
 
-    def __init__(self, needs: Needs, *, on_queued: Callable[[], None], on_clock_back: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        needs: Needs,
+        spread: Spread,
+        *,
+        on_queued: Callable[[], None],
+        on_clock_back: Callable[[], None],
+        is_astray: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._settings = needs.settings
         self._store = needs.store
         self._clock = needs.clock
         self._observer = needs.observer
         self._on_queued = on_queued
         self._on_clock_back = on_clock_back
+        self._spread, self._is_astray = spread, is_astray
         self._offset: int | None = None
         self._latest: Moment = 0
         self._full_since: int | None = None
@@ -45,6 +56,8 @@ class Planner:
     async def turn(self) -> Duration:
         """Decide everything that is due, once; how long until something is due again."""
         now = self._look_at_clock()
+        if self._is_astray():
+            return self._settings.poll
         batch = await answered(self._store.due(now, BATCH))
         plans, looked_at = await self._plans(batch, now)
         if plans:
@@ -56,7 +69,10 @@ class Planner:
         # The planned ones fall due again too: a task of each second must not wait for a look that comes by chance.
         coming = [batch.next_due_at, *(one.next_run_at for one in plans)]
         soonest = min((moment for moment in coming if moment is not None), default=None)
-        return self._settings.poll if soonest is None else max(0, soonest - self._clock.now())
+        if soonest is None:
+            return self._spread.jittered(self._settings.poll)
+        # All instances know the moment; one that comes a little sooner than the others leaves them nothing to write.
+        return max(0, soonest - self._clock.now() + self._spread.stagger())
 
     async def _plans(self, batch: DueBatch, now: Moment) -> tuple[list[Plan], int]:
         """The plans of the longest due, and how many tasks were looked at for them; a task may have to wait for room.

@@ -68,27 +68,37 @@ class Pool:
 
     def start(self, claims: Iterable[Claim], *, asked_at: int) -> None:
         """Run *claims*, asked for at *asked_at* on the steady clock: their lease counts from before the asking."""
-        fence_at = asked_at + self._settings.held
         now = self._clock.monotonic()
         for claim in claims:
-            run = Run(
-                claim,
-                fence_at=fence_at,
-                deadline=now + claim.task.policy.timeout,
-                stop_grace=self._settings.stop_grace,
-                journal=self.journals.open(claim),
-                on_end=self._ended,
-            )
-            self._runs[run.key] = run
-            self._active += 1
-            self._idle.clear()
-            if now >= fence_at:
+            run = self._take(claim, asked_at, now)
+            if now >= run.fence_at:
                 # We slept through the lease between asking and now; others may already be at it.
                 run.end(Ending.LEASE_ENDED)
             elif not self._is_open:
                 run.end(Ending.INTERRUPTED)
             else:
                 run.start(self._executor)
+
+    def put_back(self, claims: Iterable[Claim], *, asked_at: int) -> None:
+        """Give *claims* back unstarted: the lock of their task is held, by a frozen worker perhaps."""
+        for claim in claims:
+            run = self._take(claim, asked_at, self._clock.monotonic())
+            run.back_after = self._settings.held_back
+            run.end(Ending.HELD_BACK)
+
+    def _take(self, claim: Claim, asked_at: int, now: int) -> Run:
+        run = Run(
+            claim,
+            fence_at=asked_at + self._settings.held,
+            deadline=now + claim.task.policy.timeout,
+            stop_grace=self._settings.stop_grace,
+            journal=self.journals.open(claim),
+            on_end=self._ended,
+        )
+        self._runs[run.key] = run
+        self._active += 1
+        self._idle.clear()
+        return run
 
     def forget(self, run: Run) -> None:
         """The run's settlement is stored, or can never be: let go of it."""

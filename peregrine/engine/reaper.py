@@ -8,18 +8,20 @@ A worker of this very machine whose process is gone for certain needs no watchin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from peregrine.domain.event import Recovered, WentStale
+from peregrine.domain.event import Recovered, WentAstray, WentStale
 from peregrine.domain.execution import Running, Settlement
 from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.policy import TIMEOUT_MAX
 from peregrine.domain.retry import recover
+from peregrine.engine.company import Company
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool, RunKey
+from peregrine.ports.clock import SKEW_TOLERATED
 from peregrine.ports.store import SettleVerdict
 
 
@@ -34,13 +36,15 @@ class _Watch:
 class _Neighbour:
     counter: int
     still_since: int
+    slots: int
     skew: Duration = 0
+    """How far its wall clock is ahead of ours, at least."""
 
 
 class Reaper:
     """The turn of the reaping loop."""
 
-    def __init__(self, needs: Needs, pool: Pool, *, on_recovered: Callable[[], None]) -> None:
+    def __init__(self, needs: Needs, pool: Pool, company: Company, *, on_recovered: Callable[[], None]) -> None:
         self._settings = needs.settings
         self._me = needs.instance
         self._store = needs.store
@@ -49,6 +53,8 @@ class Reaper:
         self._clock = needs.clock
         self._entropy = needs.entropy
         self._observer = needs.observer
+        self._reference = needs.reference
+        self._spread, self._locking = company.spread, company.locking
         self._on_recovered = on_recovered
         self._watched: dict[RunKey, _Watch] = {}
         self._neighbours: dict[WorkerId, _Neighbour] = {}
@@ -57,23 +63,33 @@ class Reaper:
         self._told_stale: set[RunKey] = set()
         self.stale: tuple[Running, ...] = ()
         """Executions that run longer than the stale timeout, as of the last look."""
+        self.astray_by: Duration = 0
+        """How far this wall clock is ahead of what the reference and another instance agree on; 0: it is not wrong."""
+
+    @property
+    def skews(self) -> Mapping[WorkerId, Duration]:
+        """How far the wall clock of each other instance is ahead of this one, at least."""
+        return {id: one.skew for id, one in self._neighbours.items()}
 
     @property
     def clock_skew(self) -> Duration:
-        """The largest difference seen between this wall clock and another instance's."""
-        return max((one.skew for one in self._neighbours.values()), default=0)
+        """The largest difference seen between this wall clock and another instance's, or the reference's."""
+        deviation = self._reference.deviation if self._reference is not None else None
+        return max((abs(skew) for skew in (*self.skews.values(), deviation or 0)), default=0)
 
     async def turn(self) -> Duration:
         """Look at everything that runs anywhere, and end what has lost its worker."""
         self._forget_if_away()
         await answered(self._store.announce(self._me, now=self._clock.now()))
         gone, silent = await self._look_around()
+        self._judge_clock()
         rows = await answered(self._store.running())
         looked_at = self._clock.monotonic()
         lost = self._lost(rows, gone, looked_at)
         self._note_stale(rows)
         if lost:
             await self._recover(lost)
+            await self._locking.forfeit(row for row in lost if row.worker_id in gone)
         if gone or silent:
             await answered(self._store.retire(sorted(gone | silent)))
         self._looked_at = looked_at
@@ -98,18 +114,38 @@ class Reaper:
         for instance, counter, written_at in rows:
             if instance.id == self._me.id:
                 continue
-            known = self._neighbours.get(instance.id) or _Neighbour(counter, now)
+            known = self._neighbours.get(instance.id) or _Neighbour(counter, now, instance.slots)
             if known.counter != counter:
                 # Written since our last look; by how much does it lie outside the time between that look and now?
-                skew = max(written_at - wall, self._looked_at_wall - written_at, 0)
-                known = _Neighbour(counter, now, skew)
+                ahead, behind = written_at - wall, self._looked_at_wall - written_at
+                known = _Neighbour(counter, now, instance.slots, ahead if ahead > 0 else -max(behind, 0))
             neighbours[instance.id] = known
             if self._host.is_gone(instance):
                 gone.add(instance.id)
             elif now - known.still_since > 10 * self._settings.lease:
                 silent.add(instance.id)
         self._neighbours, self._looked_at_wall = neighbours, wall
+        alive = [
+            one for id, one in neighbours.items() if id not in gone and now - one.still_since <= self._settings.lease
+        ]
+        self._spread.rivals, self._spread.rival_slots = len(alive), sum(one.slots for one in alive)
         return gone, silent
+
+    def _judge_clock(self) -> None:
+        """See whether our wall clock is the wrong one.
+
+        The reference alone is not believed: if its own clock is wrong, all would stand still. Together with an instance
+        that goes by it, it is; and then there is somebody who does what we leave.
+        """
+        deviation = self._reference.deviation if self._reference is not None else None
+        before, self.astray_by = self.astray_by, 0
+        if deviation is None or abs(deviation) <= SKEW_TOLERATED:
+            return
+        slack = SKEW_TOLERATED + self._settings.beat_every
+        if any(skew and abs(skew + deviation) <= slack for skew in self.skews.values()):
+            self.astray_by = deviation
+            if not before:
+                tell(self._observer, WentAstray(deviation))
 
     def _lost(self, rows: Sequence[Running], gone: set[WorkerId], now: int) -> list[Running]:
         lost: list[Running] = []

@@ -16,6 +16,7 @@ from peregrine.domain.event import LeaseLost, LoopCrashed, ResultRefused, Settle
 from peregrine.domain.execution import AttemptOutcome, Outcome, Settlement
 from peregrine.domain.moment import Duration
 from peregrine.domain.retry import settle
+from peregrine.engine.locking import Locking
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
@@ -28,12 +29,13 @@ BATCH: Final = 500
 class Recorder:
     """The turn of the recording loop, and the door through which outcomes come in."""
 
-    def __init__(self, needs: Needs, *, on_settled: Callable[[], None]) -> None:
+    def __init__(self, needs: Needs, locking: Locking, *, on_settled: Callable[[], None]) -> None:
         self._settings = needs.settings
         self._store = needs.store
         self._clock = needs.clock
         self._entropy = needs.entropy
         self._observer = needs.observer
+        self._locking = locking
         self._on_settled = on_settled
         self._waiting: list[tuple[Run, Settlement]] = []
         self._empty = asyncio.Event()
@@ -54,6 +56,8 @@ class Recorder:
         """Accept the outcome of *run*; a fenced one writes nothing, since another worker has taken over."""
         if run.ending in (Ending.FENCED, Ending.LEASE_ENDED):
             tell(self._observer, LeaseLost(*run.key))
+        if run.ending is not Ending.HELD_BACK:
+            self._locking.ended(run.claim)
         if run.ending is Ending.FENCED:
             assert self.pool is not None
             self.pool.forget(run)
@@ -63,8 +67,9 @@ class Recorder:
         self._empty.clear()
 
     async def turn(self) -> Duration:
-        """Store everything that waits, once."""
+        """Store everything that waits, once. Locks go first: what the store lets in next must find them free."""
         batch = self._waiting[:BATCH]
+        await self._locking.let_go()
         if not batch:
             return self._settings.poll
         verdicts = await self._settle([settlement for _, settlement in batch])

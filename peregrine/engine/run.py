@@ -36,11 +36,14 @@ class Ending(StrEnum):
     """Another worker has taken over: nothing may be written."""
     LEASE_ENDED = "lease_ended"
     """Our lease could not be kept; nobody has taken over yet as far as we know."""
+    HELD_BACK = "held_back"
+    """Another execution of the task holds its lock: the claim goes back to the queue for a while."""
 
 
 _NOT_STARTED: Final = {
     Ending.LEASE_ENDED: "not started: the claim was answered when its lease had ended",
     Ending.INTERRUPTED: "not started: the service was being stopped",
+    Ending.HELD_BACK: "not started: another execution holds the lock of its task",
 }
 
 
@@ -63,6 +66,8 @@ class Run:
         """Steady-clock moment at which this run must have stopped unless the lease is renewed."""
         self.deadline = deadline
         self.ending: Ending | None = None
+        self.back_after: Duration | None = None
+        """How long the execution waits in the queue if this run is never started."""
         self.abandoned = False
         self.ended = False
         self.journal = journal
@@ -135,7 +140,10 @@ class Run:
         assert self.ending is not None
         if self._task is None:
             return Outcome(
-                verdict=AttemptOutcome.INTERRUPTED, error=_NOT_STARTED.get(self.ending, "not started"), began=False
+                verdict=AttemptOutcome.INTERRUPTED,
+                error=_NOT_STARTED.get(self.ending, "not started"),
+                began=False,
+                retry_after=self.back_after,
             )
         note = "; it did not stop when told and was abandoned" if self.abandoned else ""
         match self.ending:
@@ -144,7 +152,7 @@ class Run:
                 return Outcome(verdict=AttemptOutcome.TIMED_OUT, error=f"timed out after {limit}{note}")
             case Ending.CANCELLED:
                 return Outcome(verdict=AttemptOutcome.CANCELLED, error=CANCELLED_ERROR, output=CANCELLED_OUTPUT)
-            case Ending.INTERRUPTED:
+            case Ending.INTERRUPTED | Ending.HELD_BACK:
                 return Outcome(verdict=AttemptOutcome.INTERRUPTED, error=f"interrupted: the service was stopped{note}")
             case Ending.FENCED | Ending.LEASE_ENDED:
                 return Outcome(verdict=AttemptOutcome.LOST, error=f"{LOST_ERROR}: the lease could not be kept{note}")

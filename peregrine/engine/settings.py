@@ -38,6 +38,11 @@ class EngineSettings:
         return self.lease - self.margin
 
     @property
+    def held_back(self) -> Duration:
+        """How long an execution waits whose task is locked by another. A lock without an owner ends within a lease."""
+        return self.lease // 4
+
+    @property
     def beat_every(self) -> Duration:
         """H as it is used: never longer than a third of the lease, so two beats may fail before a run must stop."""
         return min(self.heartbeat, self.lease // 3)

@@ -7,22 +7,25 @@ the store work by asking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from peregrine.domain.errors import StorageFull, Unavailable
+from peregrine.domain.execution import Running
+from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import SECOND, Duration, Moment
 from peregrine.domain.permission import Permission
 from peregrine.domain.statistics import Statistics
-from peregrine.ports.engine_view import EngineFacts, EngineMode
+from peregrine.ports.clock import SKEW_TOLERATED
+from peregrine.ports.engine_view import EngineFacts, EngineMode, LockFacts
+from peregrine.ports.host import Instance
 from peregrine.ports.identity import Asker
 from peregrine.usecases.access import require
 from peregrine.usecases.means import Means
 
 KEPT_FOR: Final[Duration] = SECOND
-SKEW_TOLERATED: Final[Duration] = 5 * SECOND
 PATIENCE_SECONDS: Final = 5.0
 """A store that answers later than this counts as away."""
 
@@ -46,8 +49,10 @@ class Measured:
     at: Moment
     facts: EngineFacts
     store_latency: Duration | None
-    lock_latency: Duration | None
-    has_lock: bool
+    lock: LockFacts | None
+    """None: there is no lock service, and none is needed."""
+    instances: Sequence[Member]
+    """Every process that has announced itself, the oldest first; the newest that could be had."""
     statistics: Statistics | None
     """The newest ones that could be had."""
     memory_bytes: int
@@ -56,6 +61,19 @@ class Measured:
     def is_ready(self) -> bool:
         """Whether work sent here would be accepted and done."""
         return self.store_latency is not None and self.facts.mode is EngineMode.RUNNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One process among those that share the store."""
+
+    instance: Instance
+    seen_at: Moment
+    """When it last announced itself, by its own clock."""
+    skew: Duration
+    """How far its clock is ahead of the one here, as far as can be told."""
+    is_here: bool
+    running: Sequence[Running]
 
 
 class StatusBoard:
@@ -103,24 +121,25 @@ class StatusBoard:
 
     async def _measure(self) -> Measured:
         means = self._means
-        before = self._last.statistics if self._last is not None else None
         trouble: list[str] = []
-        statistics, store_latency = before, None
+        statistics, store_latency = (self._last.statistics if self._last is not None else None), None
+        instances = self._last.instances if self._last is not None else ()
+        facts = means.engine.facts()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 started = means.clock.monotonic()
                 await means.store.ping()
                 store_latency = means.clock.monotonic() - started
                 statistics = await means.store.statistics(means.clock.now())
+                instances = await self._members(facts)
         except StorageFull:
             trouble.append("no room to write")
         except (Unavailable, TimeoutError):
             trouble.append("the store does not answer")
             store_latency = None
-        lock_latency = await self._lock_latency()
-        facts = means.engine.facts()
+        lock = means.lock.facts() if means.lock is not None else None
         health = Health.UNHEALTHY if trouble else Health.HEALTHY
-        trouble += troubles(facts, lock_is_away=means.lock is not None and lock_latency is None)
+        trouble += troubles(facts, lock)
         if trouble and health is Health.HEALTHY:
             health = Health.DEGRADED
         return Measured(
@@ -129,31 +148,37 @@ class StatusBoard:
             at=means.clock.now(),
             facts=facts,
             store_latency=store_latency,
-            lock_latency=lock_latency,
-            has_lock=means.lock is not None,
+            lock=lock,
+            instances=instances,
             statistics=statistics,
             memory_bytes=self._memory(),
         )
 
-    async def _lock_latency(self) -> Duration | None:
-        if self._means.lock is None:
-            return None
-        started = self._means.clock.monotonic()
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._means.lock.ping()
-        except (Unavailable, TimeoutError):
-            return None
-        return self._means.clock.monotonic() - started
+    async def _members(self, facts: EngineFacts) -> Sequence[Member]:
+        """Who shares the store, and who runs what."""
+        by_worker: dict[WorkerId, list[Running]] = {}
+        for row in await self._means.store.running():
+            by_worker.setdefault(row.worker_id, []).append(row)
+        announced = await self._means.store.instances()
+        return [
+            Member(
+                instance=instance,
+                seen_at=seen_at,
+                skew=facts.skews.get(instance.id, 0),
+                is_here=instance.id == facts.instance,
+                running=by_worker.get(instance.id, ()),
+            )
+            for instance, _, seen_at in sorted(announced, key=lambda row: (row[0].started_at, row[0].id))
+        ]
 
 
-def troubles(facts: EngineFacts, *, lock_is_away: bool) -> list[str]:
+def troubles(facts: EngineFacts, lock: LockFacts | None) -> list[str]:
     """What is not as it should be, in words that may be shown to anybody."""
     found = []
     if facts.mode is not EngineMode.RUNNING:
         found.append(f"the engine is {facts.mode}")
-    if lock_is_away:
-        found.append("the lock service does not answer (work goes on without it)")
+    if lock is not None and lock.latency is None:
+        found.append(f"the lock service is away: {lock.reason} (work goes on without it)")
     if facts.store_away_since is not None:
         found.append("the engine waits for the store")
     if facts.failing:
@@ -164,4 +189,6 @@ def troubles(facts: EngineFacts, *, lock_is_away: bool) -> list[str]:
         found.append("the clock went back, tasks wait until it has caught up")
     if facts.clock_skew > SKEW_TOLERATED:
         found.append("the clocks of the instances differ")
+    if facts.is_astray:
+        found.append("the clock of this instance is wrong, it makes no occurrences")
     return found

@@ -10,7 +10,8 @@ from peregrine.wire.task import DurationText, MomentText
 
 
 class Dependencies(Struct, frozen=True, kw_only=True):
-    """What stands behind the service: `healthy`, `unhealthy`, or `not_configured`; latencies in milliseconds."""
+    """What stands behind the service: `healthy`, or `unhealthy` for the store, without which nothing goes on, and
+    `degraded` for Redis, without which everything does; `not_configured` without one. Latencies in milliseconds."""
 
     database: str
     database_latency: str | UnsetType = UNSET
@@ -45,10 +46,37 @@ class Diagnostics(Struct, frozen=True, kw_only=True):
     clock_steps: int
     clock_skew: DurationText
     quiet_for: DurationText
+    makes_occurrences: bool
+
+
+class RunningHere(Struct, frozen=True, kw_only=True):
+    """One execution that runs on an instance."""
+
+    execution_id: str
+    task_id: str
+    started_at: MomentText
+
+
+class InstanceShape(Struct, frozen=True, kw_only=True):
+    """One process that shares the store. `skew` is how far its clock is ahead of the answering one (`-` behind), at
+    least; `last_seen` is by its own clock. Of what runs, at most the first hundred are listed; `active` counts all."""
+
+    id: str
+    here: bool
+    host: str
+    pid: int
+    version: str
+    slots: int
+    active: int
+    skew: str
+    started_at: MomentText
+    last_seen: MomentText
+    running: list[RunningHere]
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """How the service is doing. Without credentials `version` is that of the API, with them that of the software."""
+    """How the service is doing. Without credentials `version` is that of the API, with them that of the software, and
+    `diagnostics` and `instances` are told."""
 
     module: str = "scheduler"
     status: str
@@ -58,6 +86,7 @@ class Status(Struct, frozen=True, kw_only=True):
     dependencies: Dependencies
     metrics: Metrics | UnsetType = UNSET
     diagnostics: Diagnostics | UnsetType = UNSET
+    instances: list[InstanceShape] | UnsetType = UNSET
     last_checked: MomentText
 
 

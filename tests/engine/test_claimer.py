@@ -13,6 +13,7 @@ from peregrine.domain.execution import AttemptOutcome, State
 from peregrine.domain.moment import MINUTE, SECOND, Duration
 from peregrine.domain.policy import Overlap, Policy, Priority
 from peregrine.engine.claimer import Claimer
+from peregrine.engine.company import Company
 from peregrine.engine.engine import Engine
 from peregrine.engine.pool import Pool
 from peregrine.testing.builders import NOW, a_parallel_task, a_task
@@ -22,7 +23,7 @@ from tests.engine.hall import Break, Ended, Hall, lasting, virtual
 def a_claimer(hall: Hall, **changes: Any) -> tuple[Claimer, Pool]:
     needs = hall.needs(**changes)
     pool = Pool(needs, on_end=Ended())
-    return Claimer(needs, pool, on_claimed=lambda: None), pool
+    return Claimer(needs, pool, Company.of(needs), on_claimed=lambda: None), pool
 
 
 def slots(number: int) -> Hall:

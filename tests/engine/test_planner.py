@@ -16,16 +16,18 @@ from peregrine.domain.planning import DueTask
 from peregrine.domain.policy import Misfire, Overlap, Policy
 from peregrine.domain.task import Pause, Task
 from peregrine.engine.planner import BATCH, ROOM_PAUSE, Planner
+from peregrine.engine.spread import Spread
 from peregrine.testing.builders import NOW, a_parallel_task, a_task
 from peregrine.testing.clock import ManualClock
 from tests.engine.hall import Break, Hall, virtual
 
 EVERY_SECOND = "* * * * * *"
+ALONE = Spread(10, lambda: 0.5)
 NOWHERE = "Nowhere/Atall"
 
 
 def a_planner(hall: Hall, **changes: Any) -> Planner:
-    return Planner(hall.needs(**changes), on_queued=lambda: None, on_clock_back=lambda: None)
+    return Planner(hall.needs(**changes), ALONE, on_queued=lambda: None, on_clock_back=lambda: None)
 
 
 async def plan_for(hall: Hall, planner: Planner, seconds: int) -> None:
@@ -55,7 +57,7 @@ async def test_a_due_moment_becomes_an_execution_and_the_claimer_hears_of_it() -
     """One write makes the execution and moves the task on; the wake makes it start at once."""
     hall, woken = Hall(), list[str]()
     await hall.store.create_tasks([a_task()])
-    planner = Planner(hall.needs(), on_queued=lambda: woken.append("claimer"), on_clock_back=lambda: None)
+    planner = Planner(hall.needs(), ALONE, on_queued=lambda: woken.append("claimer"), on_clock_back=lambda: None)
     await hall.clock.advance(MINUTE)
 
     pause = await planner.turn()
@@ -532,7 +534,7 @@ async def test_a_clock_that_goes_forward_leaves_no_moment_out() -> None:
 async def test_a_clock_that_goes_back_is_passed_on_and_one_that_goes_forward_is_not() -> None:
     """Cursors that now lie far ahead can be set right at once; cleaning by a clock that jumped ahead would be rash."""
     hall, heard = Hall(), list[str]()
-    planner = Planner(hall.needs(), on_queued=lambda: None, on_clock_back=lambda: heard.append("back"))
+    planner = Planner(hall.needs(), ALONE, on_queued=lambda: None, on_clock_back=lambda: heard.append("back"))
     await planner.turn()
 
     hall.clock.step(HOUR)

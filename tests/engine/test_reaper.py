@@ -12,6 +12,7 @@ from peregrine.domain.execution import POISON_ERROR, AttemptOutcome, Claim, Stat
 from peregrine.domain.ids import ExecutionId, WorkerId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration
 from peregrine.domain.policy import TIMEOUT_MAX, OnWorkerLost, Overlap, Policy
+from peregrine.engine.company import Company
 from peregrine.engine.pool import Pool
 from peregrine.engine.reaper import Reaper
 from peregrine.ports.store import SettleVerdict
@@ -34,7 +35,7 @@ async def held_by_stranger(hall: Hall, **policy: Any) -> Claim:
 def a_reaper(hall: Hall, **changes: Any) -> tuple[Reaper, Pool]:
     needs = hall.needs(**changes)
     pool = Pool(needs, on_end=Ended())
-    return Reaper(needs, pool, on_recovered=lambda: None), pool
+    return Reaper(needs, pool, Company.of(needs), on_recovered=lambda: None), pool
 
 
 async def watch(hall: Hall, reaper: Reaper, duration: Duration) -> None:

@@ -14,14 +14,16 @@ from peregrine.api.operation import Demand, Routes
 from peregrine.domain.moment import format_duration, format_moment
 from peregrine.domain.permission import Permission
 from peregrine.ports.engine_view import EngineFacts, EngineMode
-from peregrine.usecases.status import Measured, StatusBoard
+from peregrine.usecases.status import Measured, Member, StatusBoard
 from peregrine.wire.status import (
     Dependencies,
     Diagnostics,
+    InstanceShape,
     Liveness,
     Metrics,
     OldStatus,
     Readiness,
+    RunningHere,
     Stats,
     Status,
     latency,
@@ -32,6 +34,8 @@ from peregrine.wire.status import (
 
 API_VERSION: Final = "1.0.0"
 """What callers without credentials are told: the version of this contract, not of the software."""
+RUNNING_MAX: Final = 100
+"""Most executions listed of one instance."""
 OPENMETRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -115,6 +119,7 @@ def _status(measured: Measured, call: Call, version: str) -> Status:
         dependencies=_dependencies(measured),
         metrics=_metrics(measured),
         diagnostics=_diagnostics(measured.facts) if call.asker.principal.is_known else UNSET,
+        instances=[_instance(one) for one in measured.instances] if call.asker.principal.is_known else UNSET,
         last_checked=format_moment(measured.at),
     )
 
@@ -127,6 +132,26 @@ def _diagnostics(facts: EngineFacts) -> Diagnostics:
         clock_steps=facts.clock_steps,
         clock_skew=format_duration(facts.clock_skew),
         quiet_for=format_duration(facts.quiet_for),
+        makes_occurrences=facts.mode is EngineMode.RUNNING and not facts.is_astray,
+    )
+
+
+def _instance(one: Member) -> InstanceShape:
+    return InstanceShape(
+        id=one.instance.id,
+        here=one.is_here,
+        host=one.instance.host,
+        pid=one.instance.pid,
+        version=one.instance.version,
+        slots=one.instance.slots,
+        active=len(one.running),
+        skew=f"{'-' if one.skew < 0 else ''}{format_duration(abs(one.skew))}",
+        started_at=format_moment(one.instance.started_at),
+        last_seen=format_moment(one.seen_at),
+        running=[
+            RunningHere(execution_id=row.execution_id, task_id=row.task_id, started_at=format_moment(row.started_at))
+            for row in one.running[:RUNNING_MAX]
+        ],
     )
 
 
@@ -138,11 +163,11 @@ def _metrics(measured: Measured) -> Metrics | UnsetType:
 
 
 def _dependencies(measured: Measured) -> Dependencies:
-    lock = "healthy" if measured.lock_latency is not None else "unhealthy"
+    lock = measured.lock
     return Dependencies(
         database="healthy" if measured.store_latency is not None else "unhealthy",
         database_latency=latency(measured.store_latency),
-        redis=lock if measured.has_lock else "not_configured",
-        redis_latency=latency(measured.lock_latency),
+        redis="not_configured" if lock is None else "degraded" if lock.latency is None else "healthy",
+        redis_latency=latency(lock.latency if lock is not None else None),
         engine=measured.facts.mode.value,
     )
