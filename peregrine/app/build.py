@@ -13,20 +13,20 @@ from typing import Any, Final
 
 from peregrine.api.app import ApiDeps, create_app
 from peregrine.api.patience import Rate
-from peregrine.app.credentials import Credentials, PublicKeys, prepare_credentials
+from peregrine.app.credentials import Credentials, PublicKeys, prepare_credentials, tell_other_signer
 from peregrine.app.datadir import DataDir
 from peregrine.app.keys import Keys, admitted
 from peregrine.app.settings import Loaded, Settings, child_environment
+from peregrine.app.stores import HouseStore, embedded_store, hints_of, patiently, shared_store
+from peregrine.app.together import Alone, Together, clock_of, together
 from peregrine.app.written import span_text
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof
 from peregrine.auth.keys import KeyProof
-from peregrine.coordination.clock import SystemClock, SystemEntropy
+from peregrine.coordination.clock import ServerClock, SystemClock, SystemEntropy
 from peregrine.coordination.host import ProcHost, this_instance
-from peregrine.coordination.memory import MemoryBus
 from peregrine.domain.draft import Limits
 from peregrine.domain.errors import BadConfiguration
-from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import format_duration
 from peregrine.domain.permission import PUBLIC_PERMISSIONS
 from peregrine.engine.engine import Engine
@@ -47,13 +47,11 @@ from peregrine.modules.builtin.catalogue import builtin_tasks
 from peregrine.observers.log import Logger, LogObserver
 from peregrine.observers.metrics import CONTENT_TYPE, MetricsObserver
 from peregrine.observers.several import SeveralObservers
-from peregrine.ports.bus import Bus
 from peregrine.ports.clock import Clock
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.module import SystemTask
 from peregrine.ports.observer import Observer
 from peregrine.ports.vault import Vault
-from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.usecases.means import Means
 from peregrine.usecases.moving import refuse_moved
 from peregrine.usecases.system_tasks import synchronise
@@ -70,9 +68,9 @@ class Parts:
 
     app: Any
     engine: Engine
-    store: SqliteStore
+    store: HouseStore
     metrics: MetricsObserver
-    clock: Clock
+    clock: SystemClock | ServerClock
     credentials: Credentials
     keys: PublicKeys | None
 
@@ -82,10 +80,11 @@ class Ground:
     """What nearly everything stands on."""
 
     settings: Settings
-    store: SqliteStore
+    store: HouseStore
     clock: Clock
     entropy: Entropy
-    bus: Bus
+    together: Together
+    observer: Observer
     vault: Vault
 
 
@@ -99,18 +98,16 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
     for hint in _register(settings.functions):
         log.warning("executors", hint=hint)
     async with AsyncExitStack() as stack:
-        is_emptied = not data_dir.store.exists() and data_dir.was_used
-        store = SqliteStore(data_dir.store)
-        stack.push_async_callback(store.close)
-        await store.open()
-        if is_emptied:
-            log.warning("store_created", hint=_EMPTIED.format(path=data_dir.store))
+        store, clock = await _store(settings, data_dir, stack, log)
+        metrics, entropy = MetricsObserver(), SystemEntropy()
+        observer = SeveralObservers([metrics, LogObserver(log, clock)])
         ground = Ground(
             settings=settings,
             store=store,
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
-            bus=MemoryBus(),
+            clock=clock,
+            entropy=entropy,
+            together=await together(settings, Alone(clock, entropy, observer), stack),
+            observer=observer,
             vault=AesVault(Keys(settings, data_dir)),
         )
         await refuse_moved(store, ground.clock)
@@ -119,10 +116,11 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
         if keys is not None:
             await keys.start()
         credentials = await prepare_credentials(settings, data_dir, ground.clock, keys)
+        if settings.mongodb_uri is not None:
+            await tell_other_signer(store, credentials.rules, clock)
         executors = await _executors(loaded, ground, stack, port)
-        metrics = MetricsObserver()
-        engine = _engine(ground, executors, SeveralObservers([metrics, LogObserver(log, ground.clock)]))
-        metrics.engine = engine
+        engine = _engine(ground, executors)
+        metrics.engine, metrics.locks = engine, ground.together.view
         proof = KeyProof(JwtProof(credentials.rules, ground.clock), store, ground.clock)
         app = _app(_means(ground, engine, executors, proof), settings, proof, metrics)
         yield Parts(
@@ -130,10 +128,38 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
             engine=engine,
             store=store,
             metrics=metrics,
-            clock=ground.clock,
+            clock=clock,
             credentials=credentials,
             keys=keys,
         )
+
+
+async def _store(
+    settings: Settings, data_dir: DataDir, stack: AsyncExitStack, log: Logger
+) -> tuple[HouseStore, SystemClock | ServerClock]:
+    """The store, opened, and the clock that goes with it."""
+    for hint in hints_of(settings):
+        log.warning("settings", hint=hint)
+    shared = shared_store(settings)
+    if shared is not None:
+        stack.push_async_callback(shared.close)
+
+        async def reach() -> SystemClock | ServerClock:
+            await shared.open()
+            return await clock_of(shared)
+
+        clock = await patiently(reach, SystemClock(), lambda reason: log.warning("store_awaited", reason=reason))
+        if shared.warning:
+            log.warning("store", hint=shared.warning)
+        return shared, clock
+    is_emptied = not data_dir.store.exists() and data_dir.was_used
+    store = embedded_store(settings, data_dir)
+    assert store is not None
+    stack.push_async_callback(store.close)
+    await store.open()
+    if is_emptied:
+        log.warning("store_created", hint=_EMPTIED.format(path=data_dir.store))
+    return store, await clock_of(None)
 
 
 async def _seal_old(ground: Ground, log: Logger) -> None:
@@ -149,20 +175,21 @@ _EMPTIED: Final = (
 )
 
 
-def _engine(ground: Ground, executors: Executors, observer: Observer) -> Engine:
+def _engine(ground: Ground, executors: Executors) -> Engine:
     settings, now = ground.settings, ground.clock.now()
-    id = WorkerId(ground.entropy.new_id())
     return Engine(
         Needs(
             settings=engine_settings(settings),
-            instance=this_instance(id=id, version=VERSION, slots=settings.worker_count, now=now),
+            instance=this_instance(id=ground.together.me, version=VERSION, slots=settings.worker_count, now=now),
             store=ground.store,
             executor=executors,
             clock=ground.clock,
             entropy=ground.entropy,
-            bus=ground.bus,
+            bus=ground.together.bus,
+            locks=ground.together.locks,
+            reference=ground.together.reference,
             host=ProcHost(),
-            observer=observer,
+            observer=ground.observer,
         )
     )
 
@@ -173,7 +200,8 @@ def _means(ground: Ground, engine: Engine, executors: Executors, keys: KeyProof)
     return Means(
         store=ground.store,
         records=ground.store,
-        bus=ground.bus,
+        bus=ground.together.bus,
+        lock=ground.together.view,
         clock=ground.clock,
         entropy=ground.entropy,
         grants=StoredGrants(ground.store, ground.clock, public=public),

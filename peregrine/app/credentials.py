@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import urllib.request
@@ -19,6 +20,7 @@ from peregrine.coordination.clock import SystemClock
 from peregrine.domain.errors import BadConfiguration, Unauthenticated, Unavailable
 from peregrine.domain.moment import DAY, SECOND, Duration, parse_duration
 from peregrine.ports.clock import Clock
+from peregrine.ports.records import Record, RecordStore
 
 RENEWED_BEFORE: Final[Duration] = 30 * DAY
 """An operator token with less than this to live is replaced at the start."""
@@ -26,6 +28,8 @@ KEYS_SECONDS: Final = 300.0
 """How often public keys are fetched anew."""
 FETCH_SECONDS: Final = 10.0
 KEYS_BYTES_MAX: Final = 1024 * 1024
+SIGNER_SHELF: Final = "house"
+SIGNER: Final = "signer"
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +60,19 @@ async def prepare_credentials(
     token = mint_operator_token(rules.secret, clock.now(), rules=rules)
     data_dir.replace(OPERATOR_TOKEN, token)
     return Credentials(rules, token, is_first=is_first)
+
+
+async def tell_other_signer(records: RecordStore, rules: JwtRules, clock: Clock) -> None:
+    """Say it aloud when the instance that started last on this store signs with another secret than we do."""
+    mark = hmac.digest(rules.secret, b"peregrine", "sha256").hex()[:16]
+    known = await records.get_record(SIGNER_SHELF, SIGNER, now=clock.now())
+    if known is not None and known.document.get("mark") == mark:
+        return
+    if known is not None:
+        hint = "an instance of this store signs with another JWT_SECRET: tokens of one are refused by the other"
+        _log.error("signing_secret_differs", extra={"hint": hint})
+    record = Record(collection=SIGNER_SHELF, key=SIGNER, document={"mark": mark})
+    await records.put_record(record, expected_revision=None, now=clock.now())
 
 
 def kept_secret(settings: Settings, data_dir: DataDir) -> bytes:

@@ -32,11 +32,12 @@ class ThisHouse:
 
     def check(self, flags: Flags) -> Sequence[str]:
         """Whether the service could start with these."""
-        from peregrine.app.settings import check_embedded, load
+        from peregrine.app.settings import load
+        from peregrine.app.stores import check_drivers, hints_of
 
         loaded = load(flags)
-        check_embedded(loaded.settings)
-        return loaded.warnings
+        check_drivers(loaded.settings)
+        return [*loaded.warnings, *hints_of(loaded.settings)]
 
     def mint(self, flags: Flags, request: TokenRequest) -> str:
         """A new token."""

@@ -14,12 +14,12 @@ from typing import Final, TypeAlias
 
 from peregrine.app.datadir import ENCRYPTION_KEY, ENCRYPTION_KEYS_OLD, DataDir
 from peregrine.app.settings import Settings
+from peregrine.app.stores import HouseStore, embedded_store, shared_store
 from peregrine.cli.house import Undone
 from peregrine.coordination.clock import SystemClock
 from peregrine.domain.errors import BadConfiguration, PeregrineError
 from peregrine.ports.clock import Clock
 from peregrine.ports.vault import Vault
-from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.usecases.sealing import Ground, Sealed, admit, is_whole, rotate, seal_old
 from peregrine.vault.aes import AesVault
 from peregrine.vault.keys import Key, new_key_text, read_key, read_keys
@@ -96,7 +96,7 @@ class Keys:
         return found.st_ino, found.st_mtime_ns
 
 
-async def admitted(store: SqliteStore, vault: Vault, clock: Clock) -> Sealed:
+async def admitted(store: HouseStore, vault: Vault, clock: Clock) -> Sealed:
     """What was sealed because it was not yet, once it is sure that the keys are this store's.
 
     Raises:  BadConfiguration.
@@ -115,16 +115,18 @@ def rotate_keys(settings: Settings, tell: Tell) -> str:
     Raises:  Undone, BadConfiguration, UnsafeStore.
     """
     data_dir = DataDir(settings.data_dir.absolute())
-    if not data_dir.store.exists():
+    embedded = embedded_store(settings, data_dir, beside=True)
+    if embedded is not None and not data_dir.store.exists():
         raise Undone(f"{data_dir.path}: there is no store in it; `serve` makes one")
+    store = embedded or shared_store(settings)
+    assert store is not None
     try:
-        return asyncio.run(_rotate(Keys(settings, data_dir), data_dir, tell))
+        return asyncio.run(_rotate(Keys(settings, data_dir), store, tell))
     except PeregrineError as error:
         raise Undone(f"{data_dir.path}: {error}; run it again, it goes on where it was") from None
 
 
-async def _rotate(keys: Keys, data_dir: DataDir, tell: Tell) -> str:
-    store = SqliteStore(data_dir.store, ballast_bytes=0)
+async def _rotate(keys: Keys, store: HouseStore, tell: Tell) -> str:
     await store.open()
     try:
         ground = Ground(store=store, records=store, vault=AesVault(keys), clock=SystemClock())

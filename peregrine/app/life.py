@@ -24,6 +24,7 @@ from peregrine.app.greeting import greet
 from peregrine.app.listen import is_loopback, url_of
 from peregrine.app.patience import IDLE_SECONDS, patient
 from peregrine.app.settings import Loaded, LogFormat, Settings
+from peregrine.coordination.clock import ServerClock
 from peregrine.domain.errors import PeregrineError
 from peregrine.observers.log import start_log
 
@@ -89,11 +90,27 @@ class Life:
             loop.add_signal_handler(number, stop.signal)
         self._hint([*self._loaded.warnings, *self._data_dir.warnings()])
         port = self._listener.getsockname()[1]
-        async with built(self._loaded, self._data_dir, port=port, log=self._log) as parts:
+        async with contextlib.AsyncExitStack() as stack:
+            parts = await self._built(stack, port, stop)
+            if parts is None:
+                return 0
             # What is loaded now stays; a full collection need not look at it again while requests wait.
             gc.collect()
             gc.freeze()
             return await self._run(parts, stop, beside)
+
+    async def _built(self, stack: contextlib.AsyncExitStack, port: int, stop: _Stop) -> Parts | None:
+        """Every part; None if it was told to stop before they were there, for a store may keep it waiting."""
+        parts = built(self._loaded, self._data_dir, port=port, log=self._log)
+        building = asyncio.create_task(stack.enter_async_context(parts))
+        asked = asyncio.create_task(stop.asked.wait())
+        await asyncio.wait({building, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not building.done():
+            building.cancel()
+            await asyncio.gather(building, return_exceptions=True)
+            return None
+        return building.result()
 
     async def _run(self, parts: Parts, stop: _Stop, beside: Beside | None) -> int:
         server = _Server(self._http(parts))
@@ -103,6 +120,8 @@ class Life:
         self._tell_start(url)
         greet(url, self._data_dir, parts.credentials, first_steps=beside is None)
         helpers = [self._beside(self._look(parts)), self._beside(self._maintain(parts))]
+        if isinstance(parts.clock, ServerClock):
+            helpers.append(self._beside(parts.clock.keep()))
         if parts.keys is not None:
             helpers.append(self._beside(parts.keys.keep()))
         if beside is not None:
@@ -153,8 +172,8 @@ class Life:
             with contextlib.suppress(PeregrineError):
                 parts.metrics.note(await parts.store.statistics(parts.clock.now()))
                 facts = await parts.store.facts()
-                log_bytes = int(facts["wal_bytes"])
-                parts.metrics.note_store(file_bytes=int(facts["file_bytes"]), log_bytes=log_bytes)
+                log_bytes = int(facts.get("wal_bytes", 0))
+                parts.metrics.note_store(file_bytes=int(facts.get("file_bytes", 0)), log_bytes=log_bytes)
                 if log_bytes > LOG_BYTES_MAX and not is_large:
                     self._log.warning("store_log_large", bytes=log_bytes, hint="somebody reads without end")
                 is_large = log_bytes > LOG_BYTES_MAX

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from peregrine.app.datadir import DataDir
 from peregrine.app.listen import listen, raise_file_limit
-from peregrine.app.settings import Loaded, check_embedded
+from peregrine.app.settings import Loaded
+from peregrine.app.stores import check_drivers
 
 if TYPE_CHECKING:
     from peregrine.app.life import Beside
@@ -20,7 +21,7 @@ def serve(loaded: Loaded, *, beside: Beside | None = None) -> int:
     Raises:  BadConfiguration and UnsafeStore before anything was promised to anybody.
     """
     settings = loaded.settings
-    check_embedded(settings)
+    check_drivers(settings)
     os.umask(0o077)
     raise_file_limit()
     data_dir = DataDir(settings.data_dir.absolute())

@@ -236,11 +236,15 @@ class Settings(BaseSettings):
     )
 
     mongodb_uri: SecretStr | None = Field(
-        None, alias="MONGODB_URI", description="Store for many instances. This version runs embedded only."
-    )
+        None, alias="MONGODB_URI",
+        description="The store of many hosts: a MongoDB. Left out, records are kept in SQLite in the data directory.",
+    )  # fmt: skip
     mongodb_database: str = Field("go_falcon", alias="MONGODB_DATABASE", description="Database in that store.")
-    redis_host: str = Field("", alias="REDIS_HOST", description="Lock service. This version runs embedded only.")
-    redis_port: _Port = Field(6379, alias="REDIS_PORT", description="Port of the lock service.")
+    redis_host: Annotated[str, _read(str)] = Field(
+        "", alias="REDIS_HOST",
+        description="Redis, for locks and prompt wakes between instances. Left out, both stay in the process.",
+    )  # fmt: skip
+    redis_port: _Port = Field(6379, alias="REDIS_PORT", description="Its port.")
     redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD", description="Its password.")
     redis_db: Annotated[int, _read(whole(0, 1_000_000))] = Field(
         0, alias="REDIS_DB", description="Its database number."
@@ -320,17 +324,6 @@ def load(flags: Mapping[str, str] | None = None) -> Loaded:
     lines = [_line(settings, name, field, given) for name, field in Settings.model_fields.items()]
     lines += [Line(TASK_SECRET + name, HIDDEN, "environment") for name in secrets]
     return Loaded(settings, secrets, lines, _slips())
-
-
-def check_embedded(settings: Settings) -> None:
-    """Raises BadConfiguration if the many-instance mode is asked for, which this version does not have."""
-    wanted = [("MONGODB_URI", settings.mongodb_uri is not None), ("REDIS_HOST", bool(settings.redis_host))]
-    if names := [name for name, is_set in wanted if is_set]:
-        verb = "are set" if len(names) > 1 else "is set"
-        raise BadConfiguration(
-            f"{' and '.join(names)} {verb}, but this version runs embedded only (SQLite in SCHEDULER_DATA_DIR, "
-            "locks in the process): unset it to start"
-        )
 
 
 def child_environment() -> dict[str, str]:

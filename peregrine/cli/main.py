@@ -43,12 +43,30 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+INSTANCES: render.Columns = (
+    render.Column("instance", lambda one: one.get("id"), weight=render.ALWAYS),
+    render.Column("host", lambda one: one.get("host"), weight=8),
+    render.Column("pid", lambda one: one.get("pid"), weight=4),
+    render.Column("version", lambda one: one.get("version"), weight=5),
+    render.Column("active", lambda one: f"{one.get('active')}/{one.get('slots')}", weight=7),
+    render.Column("skew", lambda one: one.get("skew"), weight=6),
+    render.Column("last seen", lambda one: one.get("last_seen"), weight=6, is_moment=True),
+    render.Column("asked", lambda one: "here" if one.get("here") else "", weight=3),
+)
+
+
 @cli.command("status")
 @remote
 def status(session: Session) -> int:
     """Show how the service is: exit code 0 unless it is unhealthy."""
     document = session.client.get("status")
-    session.show(document)
+    instances = document.get("instances") or []
+    if session.as_json or not instances:
+        session.show(document)
+    else:
+        session.show({name: value for name, value in document.items() if name != "instances"})
+        render.say("")
+        render.show_table(instances, INSTANCES, empty="no instances")
     return REFUSED if document.get("status") == "unhealthy" else 0
 
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import threading
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
-from peregrine.domain.moment import Moment
+from peregrine.domain.errors import Unavailable
+from peregrine.domain.moment import MINUTE, SECOND, Duration, Moment
+from peregrine.ports.clock import Clock
 
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _MILLION: Final = 1_000_000
 _TAIL_BITS: Final = 74
 _RANDOM = secrets.SystemRandom()
+_log = logging.getLogger(__name__)
+
+Ask: TypeAlias = Callable[[], Awaitable[tuple[Moment, Duration]]]
+"""Gives a server's wall time, and how long it took to ask. Raises Unavailable."""
+
+REFRESH_EVERY: Final[Duration] = MINUTE
+ROUND_TRIP_MAX: Final[Duration] = SECOND
+"""An answer that took longer may be wrong by more than half of this, and is not taken if an earlier one is held."""
+TRY_AGAIN_AFTER: Final[Duration] = 5 * SECOND
 
 
 class SystemClock:
@@ -25,6 +39,54 @@ class SystemClock:
     def monotonic(self) -> int:
         """Milliseconds of CLOCK_BOOTTIME; of CLOCK_MONOTONIC where the kernel has no other."""
         return time.clock_gettime_ns(_STEADY) // _MILLION
+
+
+class ServerClock:
+    """The wall time of a server that all instances ask, held as a distance to the own steady clock.
+
+    So a host's own wall clock, however wrong or stepped, moves no schedule.
+    Source:  guarantees, clock rule 1.
+    """
+
+    def __init__(self, ask: Ask, steady: Clock | None = None) -> None:
+        self._ask = ask
+        self._steady: Clock = steady or SystemClock()
+        self._ahead: int | None = None
+
+    def now(self) -> Moment:
+        """Wall time of the server, as of the last answer and the time since. Needs a ``refresh`` first."""
+        assert self._ahead is not None, "the server has not been asked yet"
+        return self._steady.monotonic() + self._ahead
+
+    def monotonic(self) -> int:
+        """Milliseconds of the own steady clock."""
+        return self._steady.monotonic()
+
+    async def refresh(self) -> bool:
+        """Ask the server; whether its answer was quick enough to be taken. The first one is taken in any case.
+
+        Raises:  Unavailable.
+        """
+        before = self._steady.monotonic()
+        wall, _ = await self._ask()
+        took = self._steady.monotonic() - before
+        if took > ROUND_TRIP_MAX and self._ahead is not None:
+            return False
+        # The server looked at its clock at some time between; the middle is wrong by half of it at most.
+        self._ahead = wall - before - took // 2
+        return True
+
+    async def keep(self) -> None:
+        """Refresh again and again, until cancelled. What was learnt last holds while the server is away."""
+        is_fresh = True
+        while True:
+            await asyncio.sleep((REFRESH_EVERY if is_fresh else TRY_AGAIN_AFTER) / 1000)
+            try:
+                is_fresh = await self.refresh()
+            except Unavailable as error:
+                if is_fresh:
+                    _log.warning("clock_not_refreshed", extra={"reason": str(error)})
+                is_fresh = False
 
 
 class SystemEntropy:

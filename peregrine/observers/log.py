@@ -23,16 +23,21 @@ from peregrine.domain.event import (
     CursorReanchored,
     Event,
     LeaseLost,
+    LocksAnswered,
+    LocksFailed,
     LoopCrashed,
     Planned,
     Purged,
+    PutBack,
     Recovered,
     ResultRefused,
     Settled,
     StoreAnswered,
     StoreFailed,
     Unplannable,
+    WentAstray,
     WentStale,
+    WentUnlocked,
 )
 from peregrine.domain.execution import AttemptOutcome, Settlement, State
 from peregrine.domain.moment import format_duration, format_moment
@@ -225,6 +230,27 @@ class LogObserver:
     @_tell.register
     def _(self, event: StoreAnswered) -> None:
         self._say(self._logger.info, "store_answered", loop=event.loop, away_for=format_duration(event.away_for))
+
+    @_tell.register
+    def _(self, event: LocksFailed) -> None:
+        self._say(self._logger.warning, "redis_away", reason=event.error, hint="work goes on without it")
+
+    @_tell.register
+    def _(self, event: LocksAnswered) -> None:
+        self._say(self._logger.info, "redis_back", away_for=format_duration(event.away_for))
+
+    @_tell.register
+    def _(self, event: WentUnlocked) -> None:
+        self._say(self._logger.debug, "went_unlocked", count=event.count)
+
+    @_tell.register
+    def _(self, event: PutBack) -> None:
+        self._say(self._logger.info, "put_back", execution_id=event.execution_id, task_id=event.task_id)
+
+    @_tell.register
+    def _(self, event: WentAstray) -> None:
+        hint = "occurrences are left to the other instances"
+        self._say(self._logger.error, "clock_astray", by=format_duration(event.by), hint=hint)
 
     @_tell.register
     def _(self, event: LoopCrashed) -> None:

@@ -19,21 +19,26 @@ from peregrine.domain.event import (
     CursorReanchored,
     Event,
     LeaseLost,
+    LocksAnswered,
+    LocksFailed,
     LoopCrashed,
     Planned,
     Purged,
+    PutBack,
     Recovered,
     ResultRefused,
     Settled,
     StoreAnswered,
     StoreFailed,
     Unplannable,
+    WentAstray,
     WentStale,
+    WentUnlocked,
 )
 from peregrine.domain.execution import AttemptOutcome, Cause, ExecutionOutcome, Settlement
 from peregrine.domain.occurrence import Reason
 from peregrine.domain.statistics import Statistics
-from peregrine.ports.engine_view import EngineMode, EngineView
+from peregrine.ports.engine_view import EngineMode, EngineView, LockView
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENESS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600)
@@ -57,6 +62,8 @@ class MetricsObserver:
 
     def __init__(self, engine: EngineView | None = None) -> None:
         self.engine = engine
+        self.locks: LockView | None = None
+        """None: there is no lock service, and none is needed."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._gauges()
@@ -72,6 +79,9 @@ class MetricsObserver:
         self._stale = self._gauge("stale", "Executions that run longer than the stale timeout.")
         self._failing = self._gauge("loops_failing", "Loops of the engine whose last turn failed.")
         self._skew = self._gauge("clock_skew_seconds", "Largest difference to another instance's wall clock.")
+        self._makes = self._gauge("makes_occurrences", "0 while this clock is known to be wrong, else 1.")
+        self._redis = self._gauge("redis_up", "1 while Redis answers in time, or none is used, else 0.")
+        self._redis_latency = self._gauge("redis_latency_seconds", "How long Redis took to answer the last probe.")
         self._queue = self._gauge("queue", "Executions that wait, in the whole store.")
         self._tasks = self._gauge("tasks", "Tasks in the store.")
         self._enabled = self._gauge("tasks_enabled", "Tasks that are enabled.")
@@ -102,6 +112,11 @@ class MetricsObserver:
         self._reanchored = self._counter("cursors_reanchored", "Tasks set back to now after the clock had been wrong.")
         self._store = self._labelled("store_failures", "Turns that could not reach the store.", "loop", LOOPS)
         self._away = self._counter("store_away_seconds", "Time that loops waited for the store to answer again.")
+        self._degraded = self._counter("redis_degraded", "Locks gone without because Redis did not answer in time.")
+        self._redis_away = self._counter("redis_away", "Times that Redis stopped answering.")
+        self._redis_away_time = self._counter("redis_away_seconds", "Time until Redis answered again.")
+        self._put_back = self._counter("claims_put_back", "Claims given back: another execution had the task's lock.")
+        self._astray = self._counter("clock_astray", "Times this wall clock was found to be wrong.")
         self._crashes = self._labelled("loop_crashes", "Turns that raised something unforeseen: bugs.", "loop", LOOPS)
 
     def _gauge(self, name: str, text: str) -> Gauge:
@@ -196,6 +211,26 @@ class MetricsObserver:
         self._away.inc(event.away_for / 1000)
 
     @_count.register
+    def _(self, event: LocksFailed) -> None:
+        self._redis_away.inc()
+
+    @_count.register
+    def _(self, event: LocksAnswered) -> None:
+        self._redis_away_time.inc(event.away_for / 1000)
+
+    @_count.register
+    def _(self, event: WentUnlocked) -> None:
+        self._degraded.inc(event.count)
+
+    @_count.register
+    def _(self, event: PutBack) -> None:
+        self._put_back.inc()
+
+    @_count.register
+    def _(self, event: WentAstray) -> None:
+        self._astray.inc()
+
+    @_count.register
     def _(self, event: LoopCrashed) -> None:
         self._crashes[event.loop].inc()
 
@@ -227,4 +262,8 @@ class MetricsObserver:
             self._stale.set(facts.stale)
             self._failing.set(len(facts.failing))
             self._skew.set(facts.clock_skew / 1000)
+            self._makes.set(facts.mode is EngineMode.RUNNING and not facts.is_astray)
+        latency = self.locks.facts().latency if self.locks is not None else 0
+        self._redis.set(latency is not None)
+        self._redis_latency.set((latency or 0) / 1000)
         return generate_latest(self.registry)

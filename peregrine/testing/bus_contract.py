@@ -28,7 +28,7 @@ class Sleeper:
     async def is_woken(self, *, beyond: int = 0) -> None:
         """Return once that has happened more than *beyond* times."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while self.woken <= beyond:  # noqa: ASYNC110  a real place is looked at until it is so
+            while self.woken <= beyond:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
 

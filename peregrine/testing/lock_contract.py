@@ -78,7 +78,7 @@ async def check_a_lock_ends_with_its_lease(ours: Locks, theirs: Locks) -> None:
     await ours.acquire([a_hold(execution="a")], SHORT)
 
     async with asyncio.timeout(WAIT_SECONDS):
-        while await theirs.acquire([a_hold(execution="b")], MINUTE) == [TAKEN]:  # noqa: ASYNC110  a real place is looked at until it is so
+        while await theirs.acquire([a_hold(execution="b")], MINUTE) == [TAKEN]:  # noqa: ASYNC110
             await asyncio.sleep(SHORT / 10_000)
 
     assert await ours.renew([a_hold(execution="a")], MINUTE) == [TAKEN]

@@ -47,7 +47,7 @@ async def check_it_expires_and_no_version_comes_back(ours: SharedState, theirs: 
     await ours.swap("k", "one", seen=0, ttl=SHORT)
     first = await theirs.read("k")
     async with asyncio.timeout(WAIT_SECONDS):
-        while await theirs.read("k") != Shared():  # noqa: ASYNC110  a real place is looked at until it is so
+        while await theirs.read("k") != Shared():  # noqa: ASYNC110
             await asyncio.sleep(SHORT / 10_000)
 
     assert not await ours.swap("k", "two", seen=first.version or 1, ttl=MINUTE)

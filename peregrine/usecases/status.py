@@ -178,7 +178,7 @@ def troubles(facts: EngineFacts, lock: LockFacts | None) -> list[str]:
     if facts.mode is not EngineMode.RUNNING:
         found.append(f"the engine is {facts.mode}")
     if lock is not None and lock.latency is None:
-        found.append(f"the lock service is away: {lock.reason} (work goes on without it)")
+        found.append("the lock service does not answer (work goes on without it)")
     if facts.store_away_since is not None:
         found.append("the engine waits for the store")
     if facts.failing:

@@ -42,6 +42,7 @@ class Diagnostics(Struct, frozen=True, kw_only=True):
 
     failing_loops: dict[str, str]
     store_away_since: MomentText | UnsetType = UNSET
+    redis_trouble: str | UnsetType = UNSET
     stale_executions: int
     clock_steps: int
     clock_skew: DurationText

@@ -10,8 +10,9 @@ import pytest
 
 from peregrine.domain.errors import Unavailable
 from peregrine.domain.moment import SECOND
-from peregrine.ports.engine_view import EngineFacts, EngineMode
+from peregrine.ports.engine_view import EngineFacts, EngineMode, LockFacts
 from peregrine.stores.memory import MemoryStore
+from peregrine.testing.builders import a_claim_request, an_instance
 from tests.api.world import World
 
 pytestmark = pytest.mark.anyio
@@ -41,9 +42,8 @@ class Lock:
     def __init__(self) -> None:
         self.is_away = False
 
-    async def ping(self) -> None:
-        if self.is_away:
-            raise Unavailable("redis://:canary@host")
+    def facts(self) -> LockFacts:
+        return LockFacts(latency=None, reason="it can't be reached") if self.is_away else LockFacts(latency=3)
 
 
 async def status(world: World, *groups: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ async def test_strangers_see_counts_and_no_versions_or_reasons(world: World) -> 
 
     stranger, reader = await status(world), await status(world, "monitoring")
 
-    assert set(reader) - set(stranger) == {"diagnostics"}
+    assert set(reader) - set(stranger) == {"diagnostics", "instances"}
     assert (stranger["version"], reader["version"]) == ("1.0.0", "9.9.9")
     assert "why it fails" not in str(stranger)
     assert reader["diagnostics"]["failing_loops"] == {"planner": "why it fails"}
@@ -166,7 +166,7 @@ async def test_an_engine_that_does_not_run_is_not_ready(world: World) -> None:
 async def test_a_lock_service_that_is_away_only_degrades() -> None:
     lock = Lock()
     world = World(means={"lock": lock})
-    assert (await status(world))["dependencies"] | {"redis": "healthy", "redis_latency": "0ms"} == (
+    assert (await status(world))["dependencies"] | {"redis": "healthy", "redis_latency": "3ms"} == (
         await status(world)
     )["dependencies"]
 
@@ -174,7 +174,45 @@ async def test_a_lock_service_that_is_away_only_degrades() -> None:
     world.clock.pass_time(SECOND)
 
     told = await status(world)
-    assert (told["status"], told["dependencies"]["redis"]) == ("degraded", "unhealthy")
+    assert (told["status"], told["dependencies"]["redis"]) == ("degraded", "degraded")
+    assert "redis_latency" not in told["dependencies"]
+    assert told["message"] == "The lock service does not answer (work goes on without it)"
+    assert "diagnostics" not in told
+    assert (await status(world, "monitoring"))["diagnostics"]["redis_trouble"] == "it can't be reached"
+    assert (await world.ask("GET", "/readyz", groups=())).status_code == 200
+
+
+async def test_who_is_known_sees_who_shares_the_store_and_who_runs_what(world: World) -> None:
+    task = await world.task()
+    await world.ask("POST", f"/scheduler/tasks/{task['id']}/execute")
+    here, there = an_instance("a-here", host="one"), an_instance("b-there", host="two")
+    for instance in (here, there):
+        await world.store.announce(instance, now=world.clock.now())
+    [claim] = (await world.store.claim(a_claim_request(10, worker_id=there.id, now=world.clock.now()))).claims
+    world.engine.now = EngineFacts(
+        mode=EngineMode.RUNNING, instance=here.id, slots=10, active=0, skews={there.id: -2500}
+    )
+
+    stranger = await status(world)
+    world.clock.pass_time(SECOND)
+    told = await status(world, "monitoring")
+
+    assert "instances" not in stranger
+    one, two = told["instances"]
+    assert (one["id"], one["here"], one["host"], one["active"], one["skew"]) == ("a-here", True, "one", 0, "0s")
+    assert (two["id"], two["here"], two["host"], two["active"], two["skew"]) == ("b-there", False, "two", 1, "-2.5s")
+    assert two["last_seen"] == "2026-01-01T00:00:00Z"
+    [running] = two["running"]
+    assert (running["execution_id"], running["task_id"]) == (claim.execution_id, task["id"])
+
+
+async def test_an_instance_whose_clock_is_wrong_says_so(world: World) -> None:
+    world.engine.now = EngineFacts(mode=EngineMode.RUNNING, slots=10, active=0, is_astray=True)
+
+    told = await status(world, "monitoring")
+
+    assert (told["status"], told["diagnostics"]["makes_occurrences"]) == ("degraded", False)
+    assert "makes no occurrences" in told["message"]
 
 
 async def test_metrics_are_what_the_observers_wrote(world: World) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peregrine.app.settings import Algorithm, LogFormat, Settings, check_embedded, load
+from peregrine.app.settings import Algorithm, LogFormat, Settings, load
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.moment import DAY, HOUR, SECOND
 
@@ -212,18 +212,6 @@ def test_a_slip_of_the_pen_is_warned_of() -> None:
         "SCHEDULER_DATA_DIR_FILE is not a setting; did you mean SCHEDULER_DATA_DIR?",
         "SCHEDULER_LEESE is not a setting; did you mean SCHEDULER_LEASE?",
     ]
-
-
-@pytest.mark.parametrize("name", ["MONGODB_URI", "REDIS_HOST"])
-def test_many_instances_are_refused_not_ignored(name: str) -> None:
-    settings = values(**{name: "somewhere"})
-
-    with pytest.raises(BadConfiguration, match=f"{name} is set, but this version runs embedded only"):
-        check_embedded(settings)
-
-
-def test_the_other_variables_of_the_lock_service_alone_do_no_harm() -> None:
-    check_embedded(values(REDIS_PORT="6379", REDIS_DB="0", MONGODB_DATABASE="go_falcon", REDIS_PASSWORD="x"))
 
 
 @pytest.mark.parametrize("name", NAMES)

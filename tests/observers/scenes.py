@@ -11,16 +11,21 @@ from peregrine.domain.event import (
     CursorReanchored,
     Event,
     LeaseLost,
+    LocksAnswered,
+    LocksFailed,
     LoopCrashed,
     Planned,
     Purged,
+    PutBack,
     Recovered,
     ResultRefused,
     Settled,
     StoreAnswered,
     StoreFailed,
     Unplannable,
+    WentAstray,
     WentStale,
+    WentUnlocked,
 )
 from peregrine.domain.execution import AttemptOutcome, Cause, Claim, Settlement
 from peregrine.domain.ids import ExecutionId, WorkerId
@@ -71,6 +76,11 @@ ONE_OF_EACH: tuple[Event, ...] = (
     CursorReanchored(3),
     StoreFailed("planner", "away"),
     StoreAnswered("planner", 1500),
+    LocksFailed("it can't be reached"),
+    LocksAnswered(2500),
+    WentUnlocked(3),
+    PutBack(EXECUTION, a_task().id),
+    WentAstray(-60 * SECOND),
     LoopCrashed("reaper", "KeyError: 3"),
     Purged(4, 5),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from peregrine.domain.event import Claimed, Recovered, Settled, StoreFailed
 from peregrine.domain.execution import AttemptOutcome, Cause
 from peregrine.domain.statistics import Statistics
 from peregrine.observers.metrics import MetricsObserver
-from peregrine.ports.engine_view import EngineFacts, EngineMode
+from peregrine.ports.engine_view import EngineFacts, EngineMode, LockFacts
 from peregrine.testing.builders import NOW
 from tests.observers.scenes import ONE_OF_EACH, a_claim, ended
 
@@ -23,6 +24,14 @@ class StillEngine:
         return EngineFacts(
             mode=EngineMode.RUNNING, slots=8, active=3, failing={"reaper": "x"}, stale=2, clock_skew=1500
         )
+
+
+@dataclass
+class StillLocks:
+    now: LockFacts
+
+    def facts(self) -> LockFacts:
+        return self.now
 
 
 def numbers(metrics: MetricsObserver) -> dict[str, float]:
@@ -52,6 +61,8 @@ def test_one_of_each_event_is_counted(metrics: MetricsObserver) -> None:
         "recoveries_total": 1, "results_refused_total": 1, "leases_lost_total": 1, "attempts_abandoned_total": 1,
         "went_stale_total": 1, "clock_steps_total": 1, "cursors_reanchored_total": 3,
         "store_failures_total[planner]": 1, "store_away_seconds_total": 1.5, "loop_crashes_total[reaper]": 1,
+        "redis_away_total": 1, "redis_away_seconds_total": 2.5, "redis_degraded_total": 3,
+        "claims_put_back_total": 1, "clock_astray_total": 1,
         "purged_total[executions]": 4, "purged_total[ledger]": 5,
     }  # fmt: skip
     assert {name: found[f"peregrine_{name}"] for name in expected} == expected
@@ -93,6 +104,17 @@ def test_gauges_are_read_when_asked_for(metrics: MetricsObserver) -> None:
     found = numbers(metrics)
     names = ("running", "slots", "ready", "stale", "loops_failing", "clock_skew_seconds", "queue", "tasks")
     assert [found[f"peregrine_{name}"] for name in names] == [3, 8, 1, 2, 1, 1.5, 2, 5]
+
+
+def test_a_redis_that_is_away_is_seen(metrics: MetricsObserver) -> None:
+    assert numbers(metrics)["peregrine_redis_up"] == 1
+
+    metrics.locks = StillLocks(LockFacts(latency=20))
+    found = numbers(metrics)
+    assert (found["peregrine_redis_up"], found["peregrine_redis_latency_seconds"]) == (1, 0.02)
+
+    metrics.locks = StillLocks(LockFacts(latency=None, reason="it can't be reached"))
+    assert numbers(metrics)["peregrine_redis_up"] == 0
 
 
 def test_the_length_of_the_page_does_not_depend_on_what_ran(metrics: MetricsObserver) -> None:

@@ -77,6 +77,7 @@ class RedisServer:
         """The raw answer to one command, over a connection of its own."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             commands = [("AUTH", secret), words] if secret else [words]
+            answer = b""
             for command in commands:
                 parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in command)
                 connection.sendall(f"*{len(command)}\r\n{parts}".encode())

@@ -13,7 +13,7 @@ from peregrine.api.call import Call, answer
 from peregrine.api.operation import Demand, Routes
 from peregrine.domain.moment import format_duration, format_moment
 from peregrine.domain.permission import Permission
-from peregrine.ports.engine_view import EngineFacts, EngineMode
+from peregrine.ports.engine_view import EngineFacts, EngineMode, LockFacts
 from peregrine.usecases.status import Measured, Member, StatusBoard
 from peregrine.wire.status import (
     Dependencies,
@@ -118,16 +118,17 @@ def _status(measured: Measured, call: Call, version: str) -> Status:
         version=_version(call, version),
         dependencies=_dependencies(measured),
         metrics=_metrics(measured),
-        diagnostics=_diagnostics(measured.facts) if call.asker.principal.is_known else UNSET,
+        diagnostics=_diagnostics(measured.facts, measured.lock) if call.asker.principal.is_known else UNSET,
         instances=[_instance(one) for one in measured.instances] if call.asker.principal.is_known else UNSET,
         last_checked=format_moment(measured.at),
     )
 
 
-def _diagnostics(facts: EngineFacts) -> Diagnostics:
+def _diagnostics(facts: EngineFacts, lock: LockFacts | None) -> Diagnostics:
     return Diagnostics(
         failing_loops=dict(facts.failing),
         store_away_since=moment_or_unset(facts.store_away_since),
+        redis_trouble=lock.reason if lock is not None and lock.latency is None else UNSET,
         stale_executions=facts.stale,
         clock_steps=facts.clock_steps,
         clock_skew=format_duration(facts.clock_skew),
@@ -145,7 +146,7 @@ def _instance(one: Member) -> InstanceShape:
         version=one.instance.version,
         slots=one.instance.slots,
         active=len(one.running),
-        skew=f"{'-' if one.skew < 0 else ''}{format_duration(abs(one.skew))}",
+        skew=format_duration(one.skew),
         started_at=format_moment(one.instance.started_at),
         last_seen=format_moment(one.seen_at),
         running=[

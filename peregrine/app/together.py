@@ -1,0 +1,102 @@
+"""Owns what instances get along by: wakes, locks and the clock, in this process or over servers that they share.
+Must not know what is woken or locked.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from peregrine.app.settings import Settings
+from peregrine.app.stores import SharedStore, need_driver
+from peregrine.coordination.clock import ServerClock, SystemClock
+from peregrine.coordination.memory import MemoryBus, MemoryLocks
+from peregrine.domain.ids import WorkerId
+from peregrine.ports.bus import Bus
+from peregrine.ports.clock import Clock, Reference
+from peregrine.ports.engine_view import LockView
+from peregrine.ports.entropy import Entropy
+from peregrine.ports.lock import Locks
+from peregrine.ports.observer import Observer
+from peregrine.ports.shared import SharedState
+
+if TYPE_CHECKING:
+    from peregrine.coordination.redis.link import Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """How this process gets along with the others. ``view`` and ``shared`` None: there are no others to speak of."""
+
+    me: WorkerId
+    bus: Bus
+    locks: Locks
+    view: LockView | None = None
+    shared: SharedState | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What getting along stands on: clock, chance, and who is told of trouble."""
+
+    clock: Clock
+    entropy: Entropy
+    observer: Observer
+
+
+async def clock_of(store: SharedStore | None) -> SystemClock | ServerClock:
+    """The clock that schedules are judged by: the store's own where many hosts share it, else this host's.
+
+    Raises:  Unavailable.
+    """
+    if store is None:
+        return SystemClock()
+    clock = ServerClock(store.server_time)
+    await clock.refresh()
+    return clock
+
+
+async def together(settings: Settings, alone: Alone, stack: AsyncExitStack) -> Together:
+    """Everything, open; it is closed with *stack*. A Redis that does not answer keeps nobody from starting.
+
+    Raises:  BadConfiguration where the driver is not installed.
+    """
+    me = WorkerId(alone.entropy.new_id())
+    if not settings.redis_host:
+        return Together(me=me, bus=MemoryBus(), locks=MemoryLocks(alone.clock))
+    link = _link(settings, alone)
+    stack.push_async_callback(link.close)
+    await link.open()
+    from peregrine.coordination.redis.bus import RedisBus
+    from peregrine.coordination.redis.locks import RedisLocks
+    from peregrine.coordination.redis.shared import RedisShared
+
+    bus = RedisBus(link, me=me, entropy=alone.entropy)
+    stack.push_async_callback(bus.close)
+    await bus.open()
+    # Where the wall clock is the store's own there is nothing better to hold it against.
+    reference = link if isinstance(alone.clock, SystemClock) else None
+    return Together(
+        me=me,
+        bus=bus,
+        locks=RedisLocks(link),
+        view=link,
+        shared=RedisShared(link, entropy=alone.entropy),
+        reference=reference,
+    )
+
+
+def _link(settings: Settings, alone: Alone) -> Link:
+    need_driver("REDIS_HOST", "redis", "redis")
+    from peregrine.coordination.redis.link import Link, Place
+
+    secret = settings.redis_password
+    place = Place(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        db=settings.redis_db,
+        secret=secret.get_secret_value() if secret is not None else "",
+    )
+    return Link(place, clock=alone.clock, entropy=alone.entropy, observer=alone.observer)
