@@ -1,4 +1,4 @@
-"""Owns the looks at a data directory from outside: a backup that is checked, a doctor that changes nothing.
+"""Owns the looks at what a service stands on: a backup that is checked, a doctor that changes nothing.
 
 A check is a function that says what it saw; the list below is all that the doctor does.
 """
@@ -15,10 +15,13 @@ from typing import Final
 from peregrine.app.credentials import holds, rules_of
 from peregrine.app.datadir import ENCRYPTION_KEY, ENCRYPTION_KEYS_OLD, OPERATOR_TOKEN, SIGNING_SECRET, DataDir
 from peregrine.app.settings import Settings
+from peregrine.app.stores import SharedStore, shared_store
+from peregrine.app.together import Alone, together
 from peregrine.cli.house import Finding, Undone
-from peregrine.coordination.clock import SystemClock
+from peregrine.coordination.clock import SystemClock, SystemEntropy
 from peregrine.domain.errors import BadConfiguration, Invalid, PeregrineError, UnsafeStore
-from peregrine.domain.moment import DAY
+from peregrine.domain.moment import DAY, format_duration
+from peregrine.observers.several import SeveralObservers
 from peregrine.stores.sqlite import migrate, place
 from peregrine.stores.sqlite.connection import open_connection
 from peregrine.stores.sqlite.store import SqliteStore
@@ -31,6 +34,8 @@ def backup(settings: Settings, target: str) -> str:
 
     Raises:  Undone when there is no store, or the copy can't be written; UnsafeStore when it is not sound.
     """
+    if settings.mongodb_uri is not None:
+        raise Undone("the store is a MongoDB: `mongodump` backs it up; keep the encryption key elsewhere")
     data_dir, copy = _of(settings), Path(target).absolute()
     if not data_dir.store.exists():
         raise Undone(f"{data_dir.path}: there is no store in it; `serve` makes one")
@@ -83,13 +88,43 @@ def _check_rights(settings: Settings, data_dir: DataDir) -> Sequence[Finding]:
 
 
 def _check_store(settings: Settings, data_dir: DataDir) -> Sequence[Finding]:
-    """The store is ours, and every page and index of it is sound."""
+    """The store is ours, and every page and index of it is sound; one on a server answers."""
+    shared = shared_store(settings)
+    if shared is not None:
+        return [asyncio.run(_asked(shared))]
     path = data_dir.store
     if not path.exists():
         return [Finding("store", False, f"{path}: there is none; `serve` makes one")]
     faults = _store_faults(path)
     seen = [Finding("store", False, f"{path}: {fault}") for fault in faults]
     return seen or [Finding("store", True, f"{path}: every page and index is sound")]
+
+
+async def _asked(store: SharedStore) -> Finding:
+    try:
+        _, took = await store.server_time()
+    except PeregrineError as error:
+        return Finding("store", False, f"MONGODB_URI: {error}")
+    finally:
+        await store.close()
+    return Finding("store", True, f"the MongoDB answers after {format_duration(took)}. {store.warning}".strip(". "))
+
+
+def _check_redis(settings: Settings, data_dir: DataDir) -> Sequence[Finding]:
+    """Redis, if one is set, takes what we write, and in time."""
+    return [asyncio.run(_probed(settings))] if settings.redis_host else []
+
+
+async def _probed(settings: Settings) -> Finding:
+    alone = Alone(SystemClock(), SystemEntropy(), SeveralObservers([]))
+    async with contextlib.AsyncExitStack() as stack:
+        made = await together(settings, alone, stack)
+        assert made.view is not None
+        facts = made.view.facts()
+    where = f"REDIS_HOST={settings.redis_host}"
+    if facts.latency is None:
+        return Finding("redis", False, f"{where}: {facts.reason}; the service works without it")
+    return Finding("redis", True, f"{where}: answers after {format_duration(facts.latency)}")
 
 
 def _store_faults(path: Path) -> list[str]:
@@ -117,4 +152,4 @@ def _check_token(settings: Settings, data_dir: DataDir) -> Sequence[Finding]:
     return [Finding("token", True, f"the operator's token holds for {left // DAY} days")]
 
 
-CHECKS: Final[tuple[Check, ...]] = (_check_rights, _check_store, _check_token)
+CHECKS: Final[tuple[Check, ...]] = (_check_rights, _check_store, _check_token, _check_redis)

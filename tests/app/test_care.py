@@ -99,3 +99,21 @@ def test_a_copy_is_whole_and_overwrites_nothing(settings: Settings, data_dir: Da
 def test_a_copy_to_nowhere_is_said(settings: Settings, data_dir: DataDir, tmp_path: Path) -> None:
     with pytest.raises(Undone, match="could not be written"):
         backup(settings, str(tmp_path / "no" / "such" / "folder"))
+
+
+def test_a_redis_that_does_not_answer_is_found(tmp_path: Path) -> None:
+    settings = Settings(SCHEDULER_DATA_DIR=str(tmp_path), REDIS_HOST="127.0.0.1", REDIS_PORT="1")
+
+    [found] = [finding for finding in examine(settings) if finding.check == "redis"]
+
+    assert (found.is_well, found.seen) == (
+        False,
+        "REDIS_HOST=127.0.0.1: it can't be reached; the service works without it",
+    )
+
+
+def test_a_store_on_a_server_is_not_backed_up_by_us(tmp_path: Path) -> None:
+    settings = Settings(SCHEDULER_DATA_DIR=str(tmp_path), MONGODB_URI="mongodb://db")
+
+    with pytest.raises(Undone, match="mongodump"):
+        backup(settings, str(tmp_path / "copy"))

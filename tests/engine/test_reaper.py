@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peregrine.domain.event import Recovered, WentStale
+from peregrine.domain.event import Recovered, WentAstray, WentStale
 from peregrine.domain.execution import POISON_ERROR, AttemptOutcome, Claim, State
 from peregrine.domain.ids import ExecutionId, WorkerId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration
@@ -449,3 +449,98 @@ async def test_a_late_result_of_a_lost_worker_is_refused() -> None:
 
     assert verdict is SettleVerdict.STALE
     assert (await hall.execution()).state is State.QUEUED
+
+
+class Reference:
+    """Another clock to hold ours against."""
+
+    def __init__(self, deviation: Duration | None) -> None:
+        self.deviation = deviation
+
+
+async def beside(hall: Hall, reaper: Reaper, *, ahead: Duration, looks: int = 3) -> None:
+    """Look again and again, while a neighbour whose clock is *ahead* of ours announces itself in between."""
+    for _ in range(looks):
+        await hall.store.announce(an_instance("neighbour", slots=7), now=hall.clock.now() + ahead)
+        await reaper.turn()
+        await hall.clock.advance(BEAT)
+
+
+@pytest.mark.parametrize("ahead", [MINUTE, -MINUTE])
+@virtual
+async def test_a_clock_that_the_reference_and_a_neighbour_contradict_is_wrong(ahead: Duration) -> None:
+    hall = Hall()
+    reaper, _ = a_reaper(hall, reference=Reference(-ahead))
+
+    await beside(hall, reaper, ahead=ahead)
+
+    assert reaper.astray_by == -ahead
+    assert [event.by for event in hall.watcher.told(WentAstray)] == [-ahead]
+    assert reaper.clock_skew == MINUTE
+
+
+@pytest.mark.parametrize(
+    ("deviation", "ahead"),
+    [(None, MINUTE), (0, MINUTE), (MINUTE, 0), (MINUTE, MINUTE), (4 * SECOND, -4 * SECOND)],
+    ids=["no reference", "the neighbour is wrong", "the reference is wrong", "both are, apart", "hardly"],
+)
+@virtual
+async def test_a_clock_is_not_called_wrong_by_one_alone(deviation: Duration | None, ahead: Duration) -> None:
+    hall = Hall()
+    reaper, _ = a_reaper(hall, reference=Reference(deviation))
+
+    await beside(hall, reaper, ahead=ahead)
+
+    assert reaper.astray_by == 0
+    assert hall.watcher.told(WentAstray) == []
+
+
+@virtual
+async def test_a_clock_that_is_set_right_is_trusted_again() -> None:
+    hall = Hall()
+    reference = Reference(MINUTE)
+    reaper, _ = a_reaper(hall, reference=reference)
+    await beside(hall, reaper, ahead=-MINUTE)
+    assert reaper.astray_by == MINUTE
+
+    reference.deviation = 0
+    hall.clock.step(-MINUTE)
+    await beside(hall, reaper, ahead=0)
+
+    assert reaper.astray_by == 0
+
+
+@virtual
+async def test_a_wrong_clock_makes_no_occurrences_but_works() -> None:
+    hall = Hall(work=lasting(SECOND))
+    reference = Reference(MINUTE)
+    await hall.store.create_tasks([a_task(schedule="* * * * * *", policy=Policy(overlap=Overlap.ALLOW))])
+    engine = hall.engine(reference=reference)
+    await hall.store.announce(an_instance("neighbour"), now=hall.clock.now() - MINUTE)
+    await engine.start()
+    await hall.clock.advance(BEAT)
+    await hall.store.announce(an_instance("neighbour"), now=hall.clock.now() - MINUTE)
+    await hall.clock.advance(BEAT + SECOND)
+    made = len(await hall.ledger())
+    await hall.queue("by-hand")
+
+    await hall.clock.advance(5 * SECOND)
+
+    assert engine.facts().is_astray
+    assert len(await hall.ledger()) == made
+    assert (await hall.execution("by-hand")).state is State.COMPLETED
+    await engine.stop()
+
+
+@virtual
+async def test_the_others_are_counted_while_they_live() -> None:
+    hall = Hall()
+    needs = hall.needs()
+    company = Company.of(needs)
+    reaper = Reaper(needs, Pool(needs, on_end=Ended()), company, on_recovered=lambda: None)
+
+    await beside(hall, reaper, ahead=0)
+    assert (company.spread.rivals, company.spread.rival_slots) == (1, 7)
+
+    await watch(hall, reaper, 2 * LEASE)
+    assert (company.spread.rivals, company.spread.rival_slots) == (0, 0)

@@ -211,6 +211,8 @@ def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair
     callers = [Caller(service, seed) for seed, service in enumerate((a, b))]
     for caller in callers:
         caller.start()
+    time.sleep(2)  # not a wait: what the machine itself costs is seen in peace
+    usual = max(caller.slowest for caller in callers)
     blows = [flush, freeze, answer_late, refuse_the_password, die]
     random.Random(5).shuffle(blows)
     for blow in blows:
@@ -228,7 +230,7 @@ def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair
     for caller in callers:
         kill._check_acknowledged(a, caller)
         assert caller.refused == []
-        assert caller.slowest < SLOWEST
+        assert caller.slowest < max(SLOWEST, 4 * usual)
     kill._check_occurrences(b, callers[0].tasks)
     kill._check_effects(b)
     assert len({one["worker_id"] for one in a.all("/scheduler/executions", "executions")}) == 2

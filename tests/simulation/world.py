@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from peregrine.coordination.memory import MemoryLocks
 from peregrine.domain.errors import Conflict, LimitReached, NotFound, Unavailable, Unsure
 from peregrine.domain.event import Event, LoopCrashed
 from peregrine.domain.execution import Cause, NewExecution, Outcome
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
-from peregrine.domain.moment import DAY, SECOND
+from peregrine.domain.moment import DAY, SECOND, Duration
 from peregrine.domain.payload import FunctionPayload, JsonObject, Kind, Payload
 from peregrine.domain.planning import DueTask, plan
 from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap, Policy, Priority
@@ -24,6 +25,7 @@ from peregrine.engine.settings import EngineSettings
 from peregrine.ports.bus import Topic
 from peregrine.ports.executor import RunContext
 from peregrine.ports.host import Instance
+from peregrine.ports.lock import Hold, LockVerdict
 from peregrine.stores.memory import MemoryStore
 from peregrine.testing.clock import START, SeededEntropy
 from tests.simulation.loop import Deferred, here, thaw
@@ -69,6 +71,7 @@ class Profile:
     unsure: float = 0.0
     late: float = 0.0
     slow: float = 0.0
+    locks: float = 0.1
     mute: float = 0.0
     freeze: float = 0.0
     chaos_every: float = 1e9
@@ -171,6 +174,7 @@ class Node:
                     started_at=self.now(),
                 ),
                 settings=world.mutant.settings(settings),
+                locks=NodeLocks(self),
             )
         )
         world.mutant.engine(engine, self)
@@ -240,6 +244,34 @@ class NodeBus:
         return lambda: self._wakes.remove(entry) if entry in self._wakes else None
 
 
+class NodeLocks:
+    """The lock service as one node reaches it: it may be late, away, or emptied, and then what it did is not known."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._random = random.Random(f"locks-{node.world.seed}-{node.id}")
+
+    async def acquire(self, holds: Sequence[Hold], lease: Duration) -> Sequence[LockVerdict]:
+        return await self._asked(lambda locks: locks.acquire(holds, lease)) or [LockVerdict.UNKNOWN] * len(holds)
+
+    async def renew(self, holds: Sequence[Hold], lease: Duration) -> Sequence[LockVerdict]:
+        return await self._asked(lambda locks: locks.renew(holds, lease)) or [LockVerdict.UNKNOWN] * len(holds)
+
+    async def release(self, holds: Sequence[Hold]) -> None:
+        await self._asked(lambda locks: locks.release(holds))
+
+    async def _asked(self, ask: Callable[[MemoryLocks], Coroutine[Any, Any, Any]]) -> Any:
+        world, dice = self._node.world, self._random.random()
+        if world.peace or dice > world.profile.locks:
+            return await ask(world.locks)
+        if dice < world.profile.locks / 4:
+            world.locks = MemoryLocks(world)
+        await asyncio.sleep(self._random.uniform(0, 0.2))
+        if self._random.random() < 0.5:
+            await ask(world.locks)
+        return None
+
+
 class NodeExecutor:
     """Does nothing but write down when its effects began and ended."""
 
@@ -287,6 +319,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(f"world-{self.seed}")
         self.store = MemoryStore()
+        self.locks = MemoryLocks(self)
         self.witness = Witness(self.store, self)
         self.nodes: list[Node] = []
         self.everyone: dict[WorkerId, Node] = {}
@@ -294,6 +327,14 @@ class World:
         self.peace = False
         self.made = 0
         self.skew_max = 0
+
+    def now(self) -> int:
+        """The lock service's own wall clock."""
+        return START + self.monotonic()
+
+    def monotonic(self) -> int:
+        """Its steady one."""
+        return round(asyncio.get_running_loop().time() * 1000)
 
     # ── the wire ────────────────────────────────────────────────────────────────────────────────
 
