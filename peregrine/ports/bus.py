@@ -23,8 +23,8 @@ class Topic(StrEnum):
 
     @property
     def travels(self) -> bool:
-        """Whether other instances hear of it. New work is looked at here first; what is left over is SPILLED to all."""
-        return self is not Topic.QUEUED
+        """Whether other instances hear of it: what concerns nobody there, or happens all the time, stays here."""
+        return self in (Topic.SPILLED, Topic.TASKS, Topic.CANCEL)
 
 
 class Bus(Protocol):

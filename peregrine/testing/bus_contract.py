@@ -85,10 +85,10 @@ async def check_a_wake_travels_both_ways(ours: Bus, theirs: Bus) -> None:
 
 async def check_a_flood_is_no_error(ours: Bus, theirs: Bus) -> None:
     there = Sleeper()
-    theirs.subscribe(Topic.SETTLED, there.wake)
+    theirs.subscribe(Topic.CANCEL, there.wake)
 
     for _ in range(10_000):
-        ours.publish(Topic.SETTLED)
+        ours.publish(Topic.CANCEL)
 
     await there.is_woken()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults import test_kill as kill
 from tests.faults.service import Service, a_task
-from tests.services.redis_places import RedisServer, need_redis
+from tests.services.processes import Redis
 
 pytestmark = pytest.mark.services
 
@@ -25,20 +25,12 @@ LONG: Final = 60_000
 Pair: TypeAlias = Callable[..., tuple[Service, Service]]
 
 
-@pytest.fixture(name="redis")
-def _redis(tmp_path: Path) -> Iterator[RedisServer]:
-    need_redis()
-    server = RedisServer(tmp_path).start()
-    yield server
-    server.end()
-
-
 @pytest.fixture(name="pair")
-def _pair(tmp_path: Path, redis: RedisServer, make_service: Callable[..., Service]) -> Pair:
+def _pair(tmp_path: Path, redis_server: Redis, make_service: Callable[..., Service]) -> Pair:
     """Two services on one data directory, started."""
 
     def start(**settings: str) -> tuple[Service, Service]:
-        place = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis.port)}
+        place = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_server.port)}
         both = make_service(tmp_path, **place, **settings), make_service(tmp_path, **place, **settings)
         for service in both:
             service.start()
@@ -91,7 +83,7 @@ def worker(service: Service) -> str:
     return str(next(one["id"] for one in status(service)["instances"] if one["here"]))
 
 
-def test_work_for_which_one_has_no_slot_starts_on_the_other(pair: Pair, redis: RedisServer) -> None:
+def test_work_for_which_one_has_no_slot_starts_on_the_other(pair: Pair, redis_server: Redis) -> None:
     """Nobody looks by themselves for half a minute: only a wake can be the reason."""
     a, b = pair(SCHEDULER_WORKER_COUNT="1", SCHEDULER_POLL="30s")
     first, second = created(a, "first", milliseconds=LONG), created(a, "second", milliseconds=LONG)
@@ -102,20 +94,20 @@ def test_work_for_which_one_has_no_slot_starts_on_the_other(pair: Pair, redis: R
     until(lambda: execution(b, two)["status"] == "running", within=20)
 
     assert (execution(a, one)["worker_id"], execution(a, two)["worker_id"]) == (worker(a), worker(b))
-    assert redis.value(f"scheduler:lock:{first}") == f"{one}:1"
+    assert redis_server.value(f"scheduler:lock:{first}") == f"{one}:1"
     until(lambda: [len(told["running"]) for told in status(a)["instances"]] == [1, 1])
     assert execution(b, two)["metadata"]["lock_key"] == f"scheduler:lock:{second}"
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["redis", "no redis"])
-def test_a_stop_on_one_ends_a_run_on_the_other(pair: Pair, redis: RedisServer, *, is_killed: bool) -> None:
+def test_a_stop_on_one_ends_a_run_on_the_other(pair: Pair, redis_server: Redis, *, is_killed: bool) -> None:
     a, b = pair(SCHEDULER_LEASE="9s", SCHEDULER_HEARTBEAT="3s")
     task = created(a, "long", milliseconds=LONG)
     run = started(a, task)
     until(lambda: execution(a, run)["status"] == "running")
     here, there = (a, b) if execution(a, run)["worker_id"] == worker(a) else (b, a)
     if is_killed:
-        redis.kill()
+        redis_server.kill()
 
     assert there.ask("POST", f"/scheduler/tasks/{task}/stop")[0] == 200
     until(lambda: execution(here, run)["status"] == "failed", within=20)
@@ -124,7 +116,7 @@ def test_a_stop_on_one_ends_a_run_on_the_other(pair: Pair, redis: RedisServer, *
     assert [one["what"] for one in a.seen()] == ["began"]
 
 
-def test_a_killed_instance_leaves_no_lock_that_holds_up_its_tasks(pair: Pair, redis: RedisServer) -> None:
+def test_a_killed_instance_leaves_no_lock_that_holds_up_its_tasks(pair: Pair, redis_server: Redis) -> None:
     a, b = pair(SCHEDULER_LEASE="30s", SCHEDULER_HEARTBEAT="1s")
     task = created(a, "long", milliseconds=500, overlap="queue", on_worker_lost="fail", metadata={"max_retries": 0})
     code, _ = a.ask("PUT", f"/scheduler/tasks/{task}", {"config": a_task("", milliseconds=LONG)["config"]})
@@ -175,23 +167,23 @@ class Caller(kill.Client):
                 self.refused.append((code, answer))
 
 
-def flush(redis: RedisServer) -> None:
+def flush(redis: Redis) -> None:
     redis.say("FLUSHALL")
 
 
-def freeze(redis: RedisServer) -> None:
+def freeze(redis: Redis) -> None:
     redis.freeze()
     time.sleep(2)  # not a wait: so long it is frozen
     redis.thaw()
 
 
-def answer_late(redis: RedisServer) -> None:
+def answer_late(redis: Redis) -> None:
     for _ in range(4):
         redis.say("CLIENT", "PAUSE", "400", "ALL")
         time.sleep(0.5)  # not a wait: in between it answers
 
 
-def refuse_the_password(redis: RedisServer) -> None:
+def refuse_the_password(redis: Redis) -> None:
     redis.say("CONFIG", "SET", "requirepass", SECRET)
     redis.say("CLIENT", "KILL", "TYPE", "normal", secret=SECRET)
     redis.say("CLIENT", "KILL", "TYPE", "pubsub", secret=SECRET)
@@ -199,14 +191,14 @@ def refuse_the_password(redis: RedisServer) -> None:
     redis.say("CONFIG", "SET", "requirepass", "", secret=SECRET)
 
 
-def die(redis: RedisServer) -> None:
+def die(redis: Redis) -> None:
     redis.kill()
     time.sleep(1)  # not a wait: so long it is dead
     redis.start()
 
 
 @pytest.mark.timeout(180)
-def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair, redis: RedisServer) -> None:
+def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair, redis_server: Redis) -> None:
     a, b = pair(SCHEDULER_WORKER_COUNT="20")
     callers = [Caller(service, seed) for seed, service in enumerate((a, b))]
     for caller in callers:
@@ -217,7 +209,7 @@ def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair
     random.Random(5).shuffle(blows)
     for blow in blows:
         time.sleep(1)  # not a wait: in between there is peace
-        blow(redis)
+        blow(redis_server)
     for service in (a, b):
         until(lambda service=service: redis_word(service) == "healthy", within=AGAIN_WITHIN)  # type: ignore[misc]
     for caller in callers:

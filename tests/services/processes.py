@@ -73,12 +73,19 @@ class Redis:
                 time.sleep(0.01)  # not a wait: the port is not open yet
         raise AssertionError("redis-server does not start")
 
-    def say(self, *words: str) -> bytes:
-        """Send a command on a connection of its own; the first bytes of the answer."""
-        frame = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w.encode()), w.encode()) for w in words)
+    def say(self, *words: str, secret: str = "") -> bytes:
+        """Send a command on a connection of its own; the first bytes of the answer. *secret*: show it first."""
+        answer = b""
         with socket.create_connection((self.host, self.port), timeout=5) as connection:
-            connection.sendall(frame)
-            return connection.recv(65536)
+            for command in [("AUTH", secret), words] if secret else [words]:
+                connection.sendall(_frame(*command))
+                answer = connection.recv(65536)
+        return answer
+
+    def value(self, key: str) -> str:
+        """What stands under *key*; empty if nothing does."""
+        answer = self.say("GET", key)
+        return "" if answer.startswith(b"$-1") else answer.split(b"\r\n")[1].decode()
 
     def kill(self) -> None:
         """kill -9."""
@@ -100,6 +107,11 @@ class Redis:
     def close(self) -> None:
         """End it, frozen or not."""
         self.kill()
+
+
+def _frame(*words: str) -> bytes:
+    parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
+    return b"*%d\r\n" % len(words) + parts
 
 
 def _redis_server() -> str:

@@ -1,7 +1,7 @@
 """Owns the way to one Redis server: bounded, never waited for while it is away, found again by itself.
 Must not know locks, wakes, or what is kept there.
 
-Whoever asks gets an answer or ``Unavailable`` within ``ANSWER_WITHIN``. After one failure nobody asks any more, and a
+Whoever asks gets an answer or ``Unavailable`` within ``answer_within``. After one failure nobody asks any more, and a
 probe looks every second; the first one that is answered in time opens the way again. A probe writes, since a replica,
 or a server without room, answers a ping as well.
 """
@@ -52,6 +52,7 @@ class Place:
     port: int = 6379
     db: int = 0
     secret: str = field(default="", repr=False)
+    answer_within: Duration = ANSWER_WITHIN
 
 
 class Link:
@@ -111,13 +112,13 @@ class Link:
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to *commands*, sent together.
 
-        Raises:  Unavailable, at once while the server is away, else within ``ANSWER_WITHIN``; then all, some or none
+        Raises:  Unavailable, at once while the server is away, else within ``answer_within``; then all, some or none
                  of them were done.
         """
         if self.is_away:
             raise Unavailable(self._reason)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN / 1000):
+            async with asyncio.timeout(self.place.answer_within / 1000):
                 return await self._send(commands)
         except (RedisError, OSError, ValueError) as error:
             self._fail(error)
@@ -157,7 +158,7 @@ class Link:
             return
         latency = self._clock.monotonic() - asked
         self._deviation = self._clock.now() - latency // 2 - (int(seconds) * 1000 + int(microseconds) // 1000)
-        if latency > ANSWER_WITHIN:
+        if latency > self.place.answer_within:
             self._note(f"it answers after {format_duration(self._clock.monotonic() - began)}")
             return
         self._latency, self._reason = latency, ""
@@ -190,7 +191,7 @@ def _words(error: Exception) -> str:
     """What went wrong, in words that may be shown to anybody: no address, no password, no text of the driver."""
     match error:
         case TimeoutError():
-            return f"it does not answer within {format_duration(ANSWER_WITHIN)}"
+            return "it does not answer in time"
         case AuthenticationError():
             return "it refuses the password"
         case NoPermissionError():
