@@ -103,6 +103,26 @@ def test_a_verb_asks_and_shows(
     assert said.code == 0
 
 
+def test_the_status_shows_who_shares_the_store(machine: Machine, peregrine: Typed) -> None:
+    one = {
+        "id": "i-1", "here": True, "host": "alpha", "pid": 7, "version": "1", "slots": 10, "active": 3, "skew": "-1.5s",
+        "started_at": "2026-01-01T00:00:00Z", "last_seen": "2026-01-01T00:00:09Z", "running": [],
+    }  # fmt: skip
+    document = {"status": "degraded", "instances": [one, one | {"id": "i-2", "here": False, "host": "beta"}]}
+    machine.lay_out(document)
+
+    said = peregrine("status")
+    as_json = peregrine("status", "--json")
+
+    first, *_, head, here, there = said.out.splitlines()
+    assert first.split() == ["status", "degraded"]
+    assert head.split()[:3] == ["INSTANCE", "HOST", "PID"]
+    assert here.split() == ["i-1", "alpha", "7", "1", "3/10", "-1.5s", "2026-01-01T00:00:09Z", "here"]
+    assert there.split()[:2] == ["i-2", "beta"]
+    assert json.loads(as_json.out) == document
+    assert said.code == 0
+
+
 def test_json_is_the_answer_itself(machine: Machine, peregrine: Typed) -> None:
     machine.lay_out(listed("tasks", TASK))
 
