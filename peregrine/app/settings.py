@@ -97,6 +97,11 @@ def _readable(read: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _database_address(text: str) -> None:
+    if not text.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("must begin with mongodb:// or mongodb+srv://")
+
+
 _SPAN: Final = "duration"
 _Slots = Annotated[int, _read(whole(1, 10_000))]
 _Count = Annotated[int, _read(whole(1, 10_000_000))]
@@ -118,6 +123,7 @@ _Networks = Annotated[tuple[str, ...], _read(list_of(network))]
 _Rate = Annotated[int, _read(whole(0, 1_000_000))]
 _SigningSecret = Annotated[SecretStr, BeforeValidator(_signing_secret)]
 _EncryptionKey = Annotated[SecretStr, _readable(read_key)]
+_DatabaseAddress = Annotated[SecretStr, _readable(_database_address)]
 _EncryptionKeys = Annotated[SecretStr, _readable(read_keys)]
 
 
@@ -235,7 +241,7 @@ class Settings(BaseSettings):
         LogFormat.AUTO, alias="LOG_FORMAT", description="text, json, or auto: text on a terminal, JSON elsewhere."
     )
 
-    mongodb_uri: SecretStr | None = Field(
+    mongodb_uri: _DatabaseAddress | None = Field(
         None, alias="MONGODB_URI",
         description="The store of many hosts: a MongoDB. Left out, records are kept in SQLite in the data directory.",
     )  # fmt: skip

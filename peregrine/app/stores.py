@@ -75,6 +75,8 @@ def shared_store(settings: Settings) -> SharedStore | None:
     store: Any = importlib.import_module("peregrine.stores.mongo.store")
     try:
         return cast(SharedStore, store.MongoStore(settings.mongodb_uri.get_secret_value(), settings.mongodb_database))
+    except BadConfiguration:
+        raise
     except Exception as error:  # the driver's own errors; its words may hold the password
         raise BadConfiguration(f"MONGODB_URI: is no address of a MongoDB ({type(error).__name__})") from None
 

@@ -227,6 +227,7 @@ def children_of(pid: int) -> list[str]:
     ("settings", "line"),
     [
         ({"SCHEDULER_LEASE": "30"}, "SCHEDULER_LEASE='30': write a duration"),
+        ({"MONGODB_URI": "db:27017"}, "MONGODB_URI: must begin with mongodb:// or mongodb+srv://"),
         ({"REDIS_PORT": "many"}, "REDIS_PORT='many'"),
         ({"JWT_SECRET": "short"}, "JWT_SECRET: must have at least 32 bytes"),
         ({"SCHEDULER_FUNCTIONS": "no_such_module"}, "SCHEDULER_FUNCTIONS: no_such_module can't be imported"),

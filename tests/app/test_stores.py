@@ -73,7 +73,10 @@ def test_a_driver_that_is_not_installed_is_one_clear_line(
         ({"REDIS_HOST": "redis", "REDIS_PASSWORD": "x"}, []),
         ({"REDIS_PASSWORD": "x"}, ["REDIS_PASSWORD without REDIS_HOST"]),
         ({"MONGODB_URI": "mongodb://db"}, ["without REDIS_HOST", "without JWT_SECRET", "without SCHEDULER_ENCRYPTION"]),
-        ({"MONGODB_URI": "m", "REDIS_HOST": "r", "JWT_SECRET": "s" * 32, "SCHEDULER_ENCRYPTION_KEY": KEY}, []),
+        (
+            {"MONGODB_URI": "mongodb://m", "REDIS_HOST": "r", "JWT_SECRET": "s" * 32, "SCHEDULER_ENCRYPTION_KEY": KEY},
+            [],
+        ),
     ],
     ids=["embedded", "redis", "a password alone", "mongodb alone", "all"],
 )
