@@ -62,11 +62,12 @@ class MemoryLocks:
         """Keep what is held, take again what was lost."""
         return [self._take(hold, lease) for hold in holds]
 
-    async def release(self, holds: Sequence[Hold]) -> None:
+    async def release(self, holds: Sequence[Hold]) -> bool:
         """Let go of what is still held for exactly these claims."""
         for hold in holds:
             if self.token(hold.key) == hold.token:
                 del self._held[hold.key]
+        return True
 
     def token(self, key: str) -> str:
         """Whose the lock is; empty if it is free."""

@@ -38,7 +38,7 @@ class Keeper:
         if self._renewed_at is None or now - self._renewed_at >= self._settings.beat_every:
             await self._renew(runs)
             self._renewed_at = now
-            await self._locking.renew(run.claim for run in runs if not run.ended)
+            await self._locking.renew(runs)
         else:
             rest = self._renewed_at + self._settings.beat_every - now
             await self._hear(runs, within=max(rest, self._settings.beat_every // 10))

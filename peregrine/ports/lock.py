@@ -63,6 +63,6 @@ class Locks(Protocol):
         """Keep each for *lease* more, from now; one that was lost in the meantime is taken again if it is free."""
         ...
 
-    async def release(self, holds: Sequence[Hold]) -> None:
-        """Let go of those that are still held for exactly this claim; others are left alone."""
+    async def release(self, holds: Sequence[Hold]) -> bool:
+        """Let go of those that are still held for exactly this claim; others are left alone. False: could not ask."""
         ...

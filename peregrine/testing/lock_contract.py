@@ -51,7 +51,7 @@ async def check_two_of_a_task_in_one_batch_get_it_once(ours: Locks, theirs: Lock
 async def check_what_is_released_is_free(ours: Locks, theirs: Locks) -> None:
     await ours.acquire([a_hold(execution="a")], MINUTE)
 
-    await ours.release([a_hold(execution="a")])
+    assert await ours.release([a_hold(execution="a")])
 
     assert await theirs.acquire([a_hold(execution="b")], MINUTE) == [HELD]
 

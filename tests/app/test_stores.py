@@ -35,7 +35,7 @@ from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.clock import ManualClock
 from tests.engine.hall import virtual
 
-KEY = "A" * 43 + "="
+SAME = {"JWT_SECRET": "s" * 32, "SCHEDULER_ENCRYPTION_KEY": "A" * 43 + "="}
 
 
 def values(**texts: str) -> Settings:
@@ -74,7 +74,7 @@ def test_a_driver_that_is_not_installed_is_one_clear_line(
         ({"REDIS_PASSWORD": "x"}, ["REDIS_PASSWORD without REDIS_HOST"]),
         ({"MONGODB_URI": "mongodb://db"}, ["without REDIS_HOST", "without JWT_SECRET", "without SCHEDULER_ENCRYPTION"]),
         (
-            {"MONGODB_URI": "mongodb://m", "REDIS_HOST": "r", "JWT_SECRET": "s" * 32, "SCHEDULER_ENCRYPTION_KEY": KEY},
+            {"MONGODB_URI": "mongodb://m", "REDIS_HOST": "r", **SAME},
             [],
         ),
     ],

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from peregrine.coordination.memory import MemoryLocks
 from peregrine.domain.event import Claimed, PutBack, WentUnlocked
-from peregrine.domain.execution import AttemptOutcome, State
+from peregrine.domain.execution import AttemptOutcome, Outcome, State
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
 from peregrine.domain.moment import MINUTE, SECOND, Duration
 from peregrine.domain.policy import Overlap, Policy
 from peregrine.engine.engine import Engine
+from peregrine.ports.executor import RunContext
 from peregrine.ports.lock import Hold, LockVerdict
 from peregrine.testing.builders import a_parallel_task, a_task, an_instance
-from tests.engine.hall import Hall, lasting, virtual
+from tests.engine.hall import Hall, lasting, moments, virtual
 
 KEY = "scheduler:lock:task-1"
 
@@ -26,6 +28,9 @@ class WatchedLocks(MemoryLocks):
         super().__init__(hall.clock)
         self.is_away = False
         self.asked: list[str] = []
+        self.slow: Duration = 0
+        """A renewal takes so long to arrive."""
+        self.renewing = asyncio.Event()
 
     async def acquire(self, holds: Sequence[Hold], lease: Duration) -> Sequence[LockVerdict]:
         self.asked.append(f"acquire {len(holds)}")
@@ -33,12 +38,13 @@ class WatchedLocks(MemoryLocks):
 
     async def renew(self, holds: Sequence[Hold], lease: Duration) -> Sequence[LockVerdict]:
         self.asked.append(f"renew {len(holds)}")
+        self.renewing.set()
+        await moments(self.slow)
         return [LockVerdict.UNKNOWN for _ in holds] if self.is_away else await super().renew(holds, lease)
 
-    async def release(self, holds: Sequence[Hold]) -> None:
+    async def release(self, holds: Sequence[Hold]) -> bool:
         self.asked.append(f"release {len(holds)}")
-        if not self.is_away:
-            await super().release(holds)
+        return not self.is_away and await super().release(holds)
 
 
 async def a_world(work: Any, **policy: Any) -> tuple[Hall, WatchedLocks, Engine]:
@@ -115,6 +121,65 @@ async def test_a_lock_service_that_is_away_changes_nothing_and_is_counted() -> N
 
     assert (await hall.execution()).state is State.COMPLETED
     assert sum(event.count for event in hall.watcher.told(WentUnlocked)) >= 2
+    await engine.stop()
+
+
+@virtual
+async def test_what_could_not_be_released_is_released_when_the_service_is_back() -> None:
+    hall, locks, engine = await a_world(lasting(2 * SECOND))
+    await hall.queue("execution-1")
+    await engine.start()
+    await hall.clock.advance(SECOND)
+    locks.is_away = True
+    await hall.clock.advance(3 * SECOND)
+    assert (await hall.execution()).state is State.COMPLETED
+    assert locks.token(KEY) == "execution-1:1"
+
+    locks.is_away = False
+    await hall.clock.advance(hall.settings.poll)
+
+    assert locks.token(KEY) == ""
+    asked = len(locks.asked)
+    await hall.clock.advance(MINUTE)
+    assert len(locks.asked) == asked
+    await engine.stop()
+
+
+@virtual
+async def test_a_release_is_owed_no_longer_than_the_lock_lasts() -> None:
+    hall, locks, engine = await a_world(lasting(SECOND))
+    locks.is_away = True
+    await hall.queue("execution-1")
+    await engine.start()
+    await hall.clock.advance(3 * SECOND + hall.settings.lease)
+    asked = len(locks.asked)
+
+    await hall.clock.advance(MINUTE)
+
+    assert len(locks.asked) == asked
+    await engine.stop()
+
+
+@virtual
+async def test_a_renewal_that_crosses_the_end_leaves_no_lock_behind() -> None:
+    hall = Hall()
+    locks = WatchedLocks(hall)
+    locks.slow = 100
+
+    async def until_it_is_renewed(context: RunContext) -> Outcome:
+        await locks.renewing.wait()
+        return Outcome.succeeded()
+
+    hall.hands.work = until_it_is_renewed
+    await hall.store.create_tasks([a_task(schedule="@manual")])
+    await hall.queue("execution-1")
+    engine = hall.engine(locks=locks)
+    await engine.start()
+    await hall.clock.advance(hall.settings.beat_every + SECOND)
+
+    assert (await hall.execution()).state is State.COMPLETED
+    assert locks.asked[:3] == ["acquire 1", "renew 1", "release 1"]
+    assert locks.token(KEY) == ""
     await engine.stop()
 
 

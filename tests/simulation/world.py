@@ -257,8 +257,8 @@ class NodeLocks:
     async def renew(self, holds: Sequence[Hold], lease: Duration) -> Sequence[LockVerdict]:
         return await self._asked(lambda locks: locks.renew(holds, lease)) or [LockVerdict.UNKNOWN] * len(holds)
 
-    async def release(self, holds: Sequence[Hold]) -> None:
-        await self._asked(lambda locks: locks.release(holds))
+    async def release(self, holds: Sequence[Hold]) -> bool:
+        return bool(await self._asked(lambda locks: locks.release(holds)))
 
     async def _asked(self, ask: Callable[[MemoryLocks], Coroutine[Any, Any, Any]]) -> Any:
         world, dice = self._node.world, self._random.random()

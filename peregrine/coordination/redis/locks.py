@@ -38,12 +38,13 @@ class RedisLocks:
         except Unavailable:
             return [LockVerdict.UNKNOWN] * len(holds)
 
-    async def release(self, holds: Sequence[Hold]) -> None:
+    async def release(self, holds: Sequence[Hold]) -> bool:
         """Let go of what is still held for exactly these claims; what can't be reached runs out by itself."""
         try:
             await self._ask([("EVAL", RELEASE, 1, hold.key, hold.token) for hold in holds])
         except Unavailable:
-            pass
+            return False
+        return True
 
     async def _acquire(self, holds: Sequence[Hold], lease: Duration) -> list[LockVerdict]:
         answers = await self._ask([("EVAL", ACQUIRE, 1, hold.key, hold.token, lease) for hold in holds])
