@@ -7,6 +7,7 @@ be sent is dropped: they look by themselves every second. Who was not listening 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -19,6 +20,8 @@ from peregrine.domain.errors import Unavailable
 from peregrine.domain.ids import WorkerId
 from peregrine.ports.bus import Topic
 from peregrine.ports.entropy import Entropy
+
+_log = logging.getLogger(__name__)
 
 CHANNEL: Final = "scheduler:wakes"
 LINGER_SECONDS: Final = 0.02
@@ -83,8 +86,12 @@ class RedisBus:
         first, longest = RETRY_SECONDS
         pause = first
         while True:
-            with suppress(RedisError, OSError, TimeoutError):
+            try:
                 await self._listen()
+            except (RedisError, OSError):
+                pass  # the link says what is wrong
+            except Exception:  # nobody else listens: one odd message must not be the last that is heard
+                _log.exception("wakes_not_heard")
             pause = first if self.is_listening else min(pause * 2, longest)
             self.is_listening = False
             await asyncio.sleep(pause * (0.5 + 0.5 * self._entropy.chance()))

@@ -9,6 +9,7 @@ or a server without room, answers a ping as well.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeAlias
@@ -32,6 +33,8 @@ from peregrine.ports.clock import Clock
 from peregrine.ports.engine_view import LockFacts
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.observer import Observer
+
+_log = logging.getLogger(__name__)
 
 Command: TypeAlias = tuple[str | int, ...]
 
@@ -144,7 +147,11 @@ class Link:
             except TimeoutError:
                 pass
             self._failed.clear()
-            await self._probe()
+            try:
+                await self._probe()
+            except Exception:  # nobody else looks: one odd answer must not be the last that is asked for
+                _log.exception("redis_probe_failed")
+                self._note("it answers what makes no sense")
 
     async def _probe(self) -> None:
         began = self._clock.monotonic()
@@ -172,12 +179,10 @@ class Link:
         raise Unavailable(self._reason) from error
 
     def _note(self, reason: str) -> None:
-        self._latency = None
-        is_news = self._away_since is None or self._reason != reason
-        self._reason = reason
+        """It is away, for *reason*. Told once: a server that fails in several ways fails them all again and again."""
+        self._latency, self._reason = None, reason
         if self._away_since is None:
             self._away_since = self._clock.monotonic()
-        if is_news:
             self._tell(LocksFailed(reason))
 
     def _tell(self, event: LocksFailed | LocksAnswered) -> None:
