@@ -18,7 +18,7 @@ from peregrine.app.datadir import DataDir
 from peregrine.app.keys import Keys, admitted
 from peregrine.app.settings import Loaded, Settings, child_environment
 from peregrine.app.stores import HouseStore, embedded_store, hints_of, patiently, shared_store
-from peregrine.app.together import Alone, Together, clock_of, together
+from peregrine.app.together import Footing, Together, clock_of, together
 from peregrine.app.written import span_text
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof
@@ -106,7 +106,7 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
             store=store,
             clock=clock,
             entropy=entropy,
-            together=await together(settings, Alone(clock, entropy, observer), stack),
+            together=await together(settings, Footing(clock, entropy, observer), stack),
             observer=observer,
             vault=AesVault(Keys(settings, data_dir)),
         )

@@ -16,7 +16,7 @@ from peregrine.app.credentials import holds, rules_of
 from peregrine.app.datadir import ENCRYPTION_KEY, ENCRYPTION_KEYS_OLD, OPERATOR_TOKEN, SIGNING_SECRET, DataDir
 from peregrine.app.settings import Settings
 from peregrine.app.stores import SharedStore, shared_store
-from peregrine.app.together import Alone, together
+from peregrine.app.together import Footing, together
 from peregrine.cli.house import Finding, Undone
 from peregrine.coordination.clock import SystemClock, SystemEntropy
 from peregrine.domain.errors import BadConfiguration, Invalid, PeregrineError, UnsafeStore
@@ -116,9 +116,9 @@ def _check_redis(settings: Settings, data_dir: DataDir) -> Sequence[Finding]:
 
 
 async def _probed(settings: Settings) -> Finding:
-    alone = Alone(SystemClock(), SystemEntropy(), SeveralObservers([]))
+    footing = Footing(SystemClock(), SystemEntropy(), SeveralObservers([]))
     async with contextlib.AsyncExitStack() as stack:
-        made = await together(settings, alone, stack)
+        made = await together(settings, footing, stack)
         assert made.view is not None
         facts = made.view.facts()
     where = f"REDIS_HOST={settings.redis_host}"

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from peregrine.app.settings import Settings
 from peregrine.app.stores import SharedStore, need_driver
@@ -20,9 +19,6 @@ from peregrine.ports.entropy import Entropy
 from peregrine.ports.lock import Locks
 from peregrine.ports.observer import Observer
 from peregrine.ports.shared import SharedState
-
-if TYPE_CHECKING:
-    from peregrine.coordination.redis.link import Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +34,7 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class Footing:
     """What getting along stands on: clock, chance, and who is told of trouble."""
 
     clock: Clock
@@ -58,39 +54,23 @@ async def clock_of(store: SharedStore | None) -> SystemClock | ServerClock:
     return clock
 
 
-async def together(settings: Settings, alone: Alone, stack: AsyncExitStack) -> Together:
+async def together(settings: Settings, footing: Footing, stack: AsyncExitStack) -> Together:
     """Everything, open; it is closed with *stack*. A Redis that does not answer keeps nobody from starting.
 
     Raises:  BadConfiguration where the driver is not installed.
     """
-    me = WorkerId(alone.entropy.new_id())
-    if not settings.redis_host:
-        return Together(me=me, bus=MemoryBus(), locks=MemoryLocks(alone.clock))
-    link = _link(settings, alone)
-    stack.push_async_callback(link.close)
-    await link.open()
+    me = WorkerId(footing.entropy.new_id())
+    if settings.redis_host:
+        return await _over_redis(settings, footing, stack, me)
+    return Together(me=me, bus=MemoryBus(), locks=MemoryLocks(footing.clock))
+
+
+async def _over_redis(settings: Settings, footing: Footing, stack: AsyncExitStack, me: WorkerId) -> Together:
+    need_driver("REDIS_HOST", "redis", "redis")
     from peregrine.coordination.redis.bus import RedisBus
+    from peregrine.coordination.redis.link import Link, Place
     from peregrine.coordination.redis.locks import RedisLocks
     from peregrine.coordination.redis.shared import RedisShared
-
-    bus = RedisBus(link, me=me, entropy=alone.entropy)
-    stack.push_async_callback(bus.close)
-    await bus.open()
-    # Where the wall clock is the store's own there is nothing better to hold it against.
-    reference = link if isinstance(alone.clock, SystemClock) else None
-    return Together(
-        me=me,
-        bus=bus,
-        locks=RedisLocks(link),
-        view=link,
-        shared=RedisShared(link, entropy=alone.entropy),
-        reference=reference,
-    )
-
-
-def _link(settings: Settings, alone: Alone) -> Link:
-    need_driver("REDIS_HOST", "redis", "redis")
-    from peregrine.coordination.redis.link import Link, Place
 
     secret = settings.redis_password
     place = Place(
@@ -99,4 +79,18 @@ def _link(settings: Settings, alone: Alone) -> Link:
         db=settings.redis_db,
         secret=secret.get_secret_value() if secret is not None else "",
     )
-    return Link(place, clock=alone.clock, entropy=alone.entropy, observer=alone.observer)
+    link = Link(place, clock=footing.clock, entropy=footing.entropy, observer=footing.observer)
+    stack.push_async_callback(link.close)
+    await link.open()
+    bus = RedisBus(link, me=me, entropy=footing.entropy)
+    stack.push_async_callback(bus.close)
+    await bus.open()
+    return Together(
+        me=me,
+        bus=bus,
+        locks=RedisLocks(link),
+        view=link,
+        shared=RedisShared(link, entropy=footing.entropy),
+        # Where the wall clock is the store's own there is nothing better to hold it against.
+        reference=link if isinstance(footing.clock, SystemClock) else None,
+    )

@@ -23,7 +23,7 @@ from peregrine.app.stores import (
     patiently,
     shared_store,
 )
-from peregrine.app.together import Alone, together
+from peregrine.app.together import Footing, together
 from peregrine.auth.jwt import JwtRules
 from peregrine.cli.house import Undone
 from peregrine.coordination.clock import SystemClock, SystemEntropy
@@ -125,9 +125,9 @@ async def test_a_store_that_never_answers_ends_the_start_with_one_line() -> None
 
 @pytest.mark.anyio
 async def test_alone_everything_stays_in_the_process() -> None:
-    alone = Alone(SystemClock(), SystemEntropy(), SeveralObservers([]))
+    footing = Footing(SystemClock(), SystemEntropy(), SeveralObservers([]))
     async with AsyncExitStack() as stack:
-        made = await together(values(), alone, stack)
+        made = await together(values(), footing, stack)
 
     assert isinstance(made.bus, MemoryBus)
     assert isinstance(made.locks, MemoryLocks)
@@ -136,9 +136,9 @@ async def test_alone_everything_stays_in_the_process() -> None:
 
 @pytest.mark.anyio
 async def test_a_redis_that_is_not_there_keeps_nobody_from_starting() -> None:
-    alone = Alone(SystemClock(), SystemEntropy(), SeveralObservers([]))
+    footing = Footing(SystemClock(), SystemEntropy(), SeveralObservers([]))
     async with AsyncExitStack() as stack:
-        made = await together(values(REDIS_HOST="127.0.0.1", REDIS_PORT="1"), alone, stack)
+        made = await together(values(REDIS_HOST="127.0.0.1", REDIS_PORT="1"), footing, stack)
 
         assert made.view is not None
         assert made.view.facts().latency is None

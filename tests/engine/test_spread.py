@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peregrine.domain.event import Planned
 from peregrine.domain.moment import SECOND
 from peregrine.engine.claimer import Claimer
 from peregrine.engine.company import Company
@@ -136,3 +138,28 @@ async def test_two_engines_share_a_burst() -> None:
 
         assert one.active + two.active == 10
         assert min(one.active, two.active) >= 3
+
+
+@virtual
+async def test_of_many_who_know_a_moment_few_write_it() -> None:
+    """Each look takes a while, so whoever moves at the same time as another writes in vain."""
+    hall = Hall(work=lasting(1))
+    hall.wire.slow["due"] = 5
+    await hall.store.create_tasks([a_parallel_task(schedule="* * * * * *")])
+    engines = [hall.engine(f"worker-{number}") for number in range(6)]
+    for engine in engines:
+        await engine.start()
+    await hall.clock.advance(25 * SECOND)  # each has seen the others
+    before = len(hall.watcher.told(Planned))
+
+    await hall.clock.advance(60 * SECOND)
+
+    told = hall.watcher.told(Planned)[before:]
+    written, in_vain = sum(len(one.plans) for one in told), sum(one.moved for one in told)
+    assert written == pytest.approx(60, abs=1)
+    assert in_vain < written
+    late = [start.at - start.claim.scheduled_for for start in hall.hands.starts if start.claim.scheduled_for]
+    assert max(late) <= STAGGER_MAX
+    assert statistics.mean(late) < 3 * STEP
+    for engine in engines:
+        await engine.stop()
