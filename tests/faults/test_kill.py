@@ -90,7 +90,7 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, make_service: Callable[...
 
     _check_acknowledged(service, client)
     _check_occurrences(service, client.tasks)
-    _check_effects(service)
+    check_effects(service)
     assert client.refused == []
     assert statistics.median(starts[1:]) < max(2.0, 3 * statistics.median(loads)), sorted(starts[1:])
     assert service.stop() == 0
@@ -133,7 +133,7 @@ def _check_occurrences(service: Service, tasks: list[str]) -> None:
     for task in tasks[:12]:
         seen: Counter[int] = Counter()
         for entry in service.all(f"/scheduler/tasks/{task}/occurrences", "occurrences"):
-            first, last = _second(entry["scheduled_for"]), _second(entry.get("last") or entry["scheduled_for"])
+            first, last = second_of(entry["scheduled_for"]), second_of(entry.get("last") or entry["scheduled_for"])
             assert entry["count"] == last - first + 1
             assert entry["verdict"] == "ran" or entry["reason"]
             seen.update(range(first, last + 1))
@@ -142,11 +142,13 @@ def _check_occurrences(service: Service, tasks: list[str]) -> None:
         assert (twice, sorted(gaps)) == ([], []), task
 
 
-def _second(text: str) -> int:
+def second_of(text: str) -> int:
+    """The second of a moment's text."""
     return round(datetime.fromisoformat(text).timestamp())
 
 
-def _check_effects(service: Service) -> None:
+def check_effects(service: Service) -> None:
+    """Every effect has its record, none came twice, and each attempt but the last says why there was another."""
     executions = {e["id"]: e for e in service.all("/scheduler/executions", "executions")}
     began = Counter((x["execution"], x["attempt"]) for x in service.seen() if x["what"] == "began")
     assert [key for key, count in began.items() if count > 1] == []
