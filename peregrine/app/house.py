@@ -72,8 +72,9 @@ class ThisHouse:
     def release(self, flags: Flags, place: str) -> str:
         """A store that was moved, in service again."""
         from peregrine.app.moving import release
+        from peregrine.app.settings import load
 
-        return release(place)
+        return release(load(flags).settings, place)
 
     def doctor(self, flags: Flags) -> Sequence[Finding]:
         """What a look at the store found."""

@@ -332,6 +332,11 @@ def load(flags: Mapping[str, str] | None = None) -> Loaded:
     return Loaded(settings, secrets, lines, _slips())
 
 
+def on_server(settings: Settings, uri: str, database: str) -> Settings:
+    """*settings* with their records in that database."""
+    return settings.model_copy(update={"mongodb_uri": SecretStr(uri), "mongodb_database": database})
+
+
 def child_environment() -> dict[str, str]:
     """The environment for processes that run what users wrote: ours, without the secrets of the service."""
     hidden = {str(field.alias) for field in Settings.model_fields.values() if _is_secret(field)}

@@ -163,7 +163,13 @@ def backup(house: House, flags: Flags, target: str) -> None:
 
 
 @click.command("migrate")
-@click.option("--from", "source", required=True, metavar="STORE", help="The store to empty: sqlite:DIRECTORY.")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="STORE",
+    help="The store to empty: sqlite:DIRECTORY, or mongodb://HOST/DATABASE.",
+)
 @click.option("--to", "target", metavar="STORE", help="The empty store to fill.")
 @click.option("--copy", "is_copy", is_flag=True, help="Leave the source in service: both will run the same tasks.")
 @click.option("--release", "is_release", is_flag=True, help="Only let a source that was moved be started again.")
