@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("peregrine.testing.store_contract")
+pytest.register_assert_rewrite("peregrine.testing.store_contract", "peregrine.testing.eve_contract")
