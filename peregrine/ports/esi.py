@@ -27,7 +27,7 @@ from peregrine.domain.moment import Moment
 AFFILIATIONS_MAX: Final = 1000
 """Ids in one call. Source: the specification of POST /characters/affiliation."""
 
-Facts = TypeVar("Facts", covariant=True)
+Facts = TypeVar("Facts")
 
 
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────
