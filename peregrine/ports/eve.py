@@ -295,8 +295,10 @@ class ProfileStore(Protocol):
         """Give the right back if *owner* holds it; a doubt is added, never removed."""
         ...
 
-    async def invalidate_token(self, character_id: int, *, owner: str, reason: str, now: Moment) -> bool:
-        """Mark the profile invalid and give the right back, if *owner* holds it. The tokens stay."""
+    async def invalidate_token(
+        self, character_id: int, *, owner: str, reason: str, forget: bool = False, now: Moment
+    ) -> bool:
+        """Mark the profile invalid and give the right back, if *owner* holds it. The tokens stay, unless *forget*."""
         ...
 
     async def sealed_tokens(self, *, after: int, limit: int) -> Sequence[SealedTokens]:

@@ -218,12 +218,16 @@ class MemoryEve:
         self._change(stored, refresh_owner=None, refresh_in_doubt=in_doubt, updated_at=now)
         return True
 
-    async def invalidate_token(self, character_id: int, *, owner: str, reason: str, now: Moment) -> bool:
+    async def invalidate_token(
+        self, character_id: int, *, owner: str, reason: str, forget: bool = False, now: Moment
+    ) -> bool:
         """See the port."""
         stored = self._profiles.documents.get(character_id)
         if stored is None or stored.refresh_owner != owner:
             return False
         self._change(stored, valid=False, invalid_reason=reason, refresh_owner=None, updated_at=now)
+        if forget:
+            self._change(self._profiles.documents[character_id], access_token="", refresh_token="")
         return True
 
     async def sealed_tokens(self, *, after: int, limit: int) -> Sequence[SealedTokens]:

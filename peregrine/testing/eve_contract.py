@@ -343,6 +343,15 @@ async def check_an_invalid_token_is_not_refreshed(store: EveStore) -> None:
     assert (await profile(store, 1)).refresh_token == "refresh 1"
 
 
+async def check_tokens_of_somebody_else_are_forgotten(store: EveStore) -> None:
+    await claim(store, await store.put_profile(a_profile(1), now=NOW), "a")
+
+    assert await store.invalidate_token(1, owner="a", reason="owner_changed", forget=True, now=LATER)
+
+    after = await profile(store, 1)
+    assert (after.valid, after.access_token, after.refresh_token) == (False, "", "")
+
+
 async def check_a_doubt_stays_until_tokens_come(store: EveStore) -> None:
     await claim(store, await store.put_profile(a_profile(1), now=NOW), "a")
 

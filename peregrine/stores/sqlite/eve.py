@@ -160,8 +160,10 @@ class SqliteEve:
     async def release_refresh(self, character_id: int, *, owner: str, in_doubt: bool, now: Moment) -> bool:
         return await self._changes("release_refresh", (character_id, owner, in_doubt, now))
 
-    async def invalidate_token(self, character_id: int, *, owner: str, reason: str, now: Moment) -> bool:
-        return await self._changes("invalidate_token", (character_id, owner, reason, now))
+    async def invalidate_token(
+        self, character_id: int, *, owner: str, reason: str, forget: bool = False, now: Moment
+    ) -> bool:
+        return await self._changes("invalidate_token", (character_id, owner, reason, now, forget))
 
     async def sealed_tokens(self, *, after: int, limit: int) -> Sequence[SealedTokens]:
         def read(db: apsw.Connection) -> list[SealedTokens]:

@@ -104,7 +104,8 @@ WHERE character_id = ?1 AND refresh_owner = ?2;
 
 -- name: invalidate_token
 -- The tokens are good for nothing any more.
-UPDATE user_profiles SET valid = 0, invalid_reason = ?3, refresh_owner = NULL, updated_at = ?4
+UPDATE user_profiles SET valid = 0, invalid_reason = ?3, refresh_owner = NULL, updated_at = ?4,
+    access_token = iif(?5, '', access_token), refresh_token = iif(?5, '', refresh_token)
 WHERE character_id = ?1 AND refresh_owner = ?2;
 
 -- name: sealed_tokens
