@@ -275,7 +275,7 @@ def test_nothing_learnt_is_lost_while_another_worker_writes() -> None:
                 await world.clock.advance(3_000)
                 return await world.store.put_corporations(*given, **named)
 
-        module = Corporations(world.esi, Slow(), world.clock)  # type: ignore[arg-type]
+        module = Corporations(world.esi, Slow(), world.clock)
         result = await module.update_all_corporations(Run(world.clock), 10)
 
         assert result.updated == 1_000

@@ -402,7 +402,7 @@ def test_new_tokens_outlast_a_store_that_is_away() -> None:
                 return await world.store.store_tokens(*given, **named)
 
         began = world.clock.monotonic()
-        assert await world.module(Away()).refresh_expiring_tokens(Run(world.clock), 100) == (3, 0)  # type: ignore[arg-type]
+        assert await world.module(Away()).refresh_expiring_tokens(Run(world.clock), 100) == (3, 0)
 
         await world.is_whole()
         assert len(world.sso.asked) == 3

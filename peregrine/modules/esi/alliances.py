@@ -36,7 +36,7 @@ class Alliances:
     async def bulk_import_alliances(self, context: RunContext) -> AlliancesImported:
         """See the port. What was written before it is cut off stays."""
         holding = Holding(context, self._clock)
-        listed = await holding.ask(self._esi.alliance_ids)
+        listed = await holding.ask(self._esi.alliance_ids, insists=True)
         counted: Counter[Upsert | None] = Counter()
         tally = Tally(context, len(listed), "alliances")
         for start in range(0, len(listed), BATCH):

@@ -19,7 +19,10 @@ Result = TypeVar("Result")
 
 PAGE: Final = 10_000
 """Ids read from the store at once."""
-TRIES: Final = 3
+SHORT: Final = 60
+"""Seconds; a longer pause is asked for when all of EVE is away."""
+SUSPECT: Final = 3
+"""So many items in a row that EVE could not answer, and the run waits before it goes on."""
 AWAY_AFTER: Final = 5
 """So many items in a row that EVE could not answer, and the run ends: it is away, not one of them odd."""
 RESERVE: Final[Duration] = 30 * SECOND
@@ -77,16 +80,20 @@ class Holding:
         self._missed = 0
         self._is_over = False
 
-    async def ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """What *call* gives, asked again some times while EVE is away.
+    async def ask(self, call: Callable[[], Awaitable[Result]], *, insists: bool = False) -> Result:
+        """What *call* gives. While EVE is away, held and asked once more.
+
+        One question without an answer is no reason to wait, since the client has tried it several times: unless others
+        went the same way, EVE asks for a long pause, or the whole run hangs on it (*insists*).
 
         Raises:  Unavailable; see ``missed``.
         """
-        for _ in range(TRIES - 1):
-            try:
-                return self.answered(await call())
-            except Unavailable as error:
-                await self._hold(error)
+        try:
+            return self.answered(await call())
+        except Unavailable as error:
+            if not insists and error.retry_after <= SHORT and self._missed + 1 < SUSPECT:
+                raise
+            await self._hold(error)
         return self.answered(await call())
 
     def answered(self, result: Result) -> Result:
