@@ -59,8 +59,15 @@ class Served:
 async def serve(fake: FakeEsi, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Served]:
     """*fake* on a port (0: a free one), until the block ends."""
     application = web.Application(client_max_size=BODY_MAX)
-    application.router.add_route("*", "/_fake/{what}", lambda request: _control(fake, request))
-    application.router.add_route("*", "/{rest:.*}", lambda request: _exchange(fake, request))
+
+    async def control(request: web.Request) -> web.StreamResponse:
+        return await _control(fake, request)
+
+    async def exchange(request: web.Request) -> web.StreamResponse:
+        return await _exchange(fake, request)
+
+    application.router.add_route("*", "/_fake/{what}", control)
+    application.router.add_route("*", "/{rest:.*}", exchange)
     runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
