@@ -13,6 +13,7 @@ from peregrine.domain.moment import MINUTE, Duration, Moment
 from peregrine.modules.esi.cache import MemoryCache
 from peregrine.modules.esi.client import HttpClient, Visitor
 from peregrine.modules.esi.exchange import Answer, NoAnswer, Question
+from peregrine.modules.esi.sso import SsoClient, SsoSettings
 from peregrine.modules.esi.throttle import Limits
 from peregrine.modules.esi.turnstile import Turnstile
 from peregrine.modules.esi.universe import EsiClient, EsiSettings
@@ -20,7 +21,7 @@ from peregrine.ports.clock import Clock
 from peregrine.ports.esi import EsiCache
 from peregrine.ports.shared import SharedState
 from peregrine.testing.clock import ManualClock, SeededEntropy, run_virtual
-from peregrine.testing.fake_esi import Asked, FakeEsi, Reset, Size, World, serve
+from peregrine.testing.fake_esi import Application, Asked, FakeEsi, Reset, Size, World, serve
 
 Result = TypeVar("Result")
 NOON: Moment = 1_790_856_000_000
@@ -113,6 +114,35 @@ def sky(rig: Rig | None = None, *, start: Moment = NOON, latency: float = LATENC
     made = FakeEsi(clock, made_world(), latency=latency, **fake)
     http = Direct(made)
     return Sky(clock, made, http, client_of(http, clock, rig))
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A sign-in and a client of it, on one virtual clock."""
+
+    clock: ManualClock
+    fake: FakeEsi
+    http: Direct
+    sso: SsoClient
+
+    def another(self, settings: SsoSettings) -> SsoClient:
+        turnstile = Turnstile("sso", Limits(downtime=False), self.clock, SeededEntropy(9))
+        return SsoClient(self.http, turnstile, self.clock, settings)
+
+
+CALLBACK = "https://peregrine.example/auth/eve/callback"
+SETTINGS = SsoSettings(
+    client_id="fake-client", client_secret="fake-secret", callback=CALLBACK, address="http://127.0.0.1"
+)
+
+
+def gate(*, start: Moment = NOON, settings: SsoSettings = SETTINGS, application: Application | None = None) -> Gate:
+    """To be made while the virtual loop runs."""
+    clock = ManualClock(start)
+    fake = FakeEsi(clock, made_world(), application=application, latency=LATENCY)
+    http = Direct(fake)
+    turnstile = Turnstile("sso", Limits(downtime=False), clock, SeededEntropy(1))
+    return Gate(clock, fake, http, SsoClient(http, turnstile, clock, settings))
 
 
 def in_virtual_time(main: Coroutine[Any, Any, Result]) -> Result:
