@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from peregrine.domain.moment import Moment
 from peregrine.ports.esi import Affiliation
+from peregrine.ports.vault import CannotOpen, Vault, is_sealed, key_of
 
 PROFILES: Final = "user_profiles"
 IN_DOUBT: Final = "in_doubt"
@@ -190,6 +191,23 @@ class SealedTokens:
 def token_place(character_id: int, name: str) -> str:
     """What a token is sealed for: moved to another character, or to the other field, it opens nowhere."""
     return f"{PROFILES}/{character_id}/{name}"
+
+
+def resealed_tokens(vault: Vault, tokens: SealedTokens) -> tuple[SealedTokens, int]:
+    """*tokens* sealed by the newest key, plain ones too; and how many no key here opens: those stay as they are."""
+    lost, new = 0, {}
+    for name in ("access_token", "refresh_token"):
+        text = getattr(tokens, name)
+        if not text or key_of(text) == vault.key_id:
+            continue
+        place = token_place(tokens.character_id, name)
+        try:
+            plain = vault.open(text, place=place) if is_sealed(text) else text
+        except CannotOpen:
+            lost += 1
+            continue
+        new[name] = vault.seal(plain, place=place)
+    return replace(tokens, **new), lost
 
 
 class CharacterStore(Protocol):

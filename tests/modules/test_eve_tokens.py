@@ -309,7 +309,7 @@ def test_a_cancel_ends_the_run_and_lets_flights_land() -> None:
 
 @pytest.mark.parametrize("rotates", [True, False])
 @pytest.mark.parametrize("writes", range(5))
-def test_killed_between_two_writes_nothing_is_lost_that_could_be_saved(rotates: bool, writes: int) -> None:  # noqa: FBT001
+def test_killed_between_two_writes_it_saves_what_can_be_saved(rotates: bool, writes: int) -> None:  # noqa: FBT001
     """Its right stays held by a dead one; the next process watches it stand still, then tries the stored token once."""
 
     async def story() -> None:

@@ -279,7 +279,8 @@ def _with_route(traffic: Traffic, landing: Landing) -> Traffic:
         return traffic
     limit, window = said
     old = traffic.buckets.get(group)
-    bucket = Bucket(limit=limit, window=window) if old is None else replace(old, limit=limit, window=window)
+    fresh = Bucket(limit=limit, window=window, last_at=landing.now)
+    bucket = fresh if old is None else replace(old, limit=limit, window=window)
     bucket = _told(_charged(bucket, landing.now, cost_of(landing.status)), landing)
     return replace(traffic, buckets={**traffic.buckets, group: bucket})
 

@@ -55,9 +55,13 @@ class LocalState:
         """Write *text* if the version is still *seen*."""
         if (await self.read(key)).version != seen:
             return False
+        self.put(key, text, ttl=ttl)
+        return True
+
+    def put(self, key: str, text: str, *, ttl: Duration) -> None:
+        """Write *text*, whatever stands there."""
         self._version += 1
         self._texts[key] = (Shared(text, self._version), self._clock.monotonic() + ttl)
-        return True
 
 
 @dataclass(slots=True)
@@ -76,8 +80,8 @@ class Pass:
 class Turnstile:
     """Lets requests through one by one, in the order in which they came, route by route.
 
-    *shared*: where all instances keep what they know; while it is away, each goes by what it knows itself, and by what
-    the other side says, which is the same for all.
+    *shared*: where all instances keep what they know; while it is away, each goes on with what it saw there last, with
+    what it does itself, and with what the other side says, which is the same for all.
     """
 
     def __init__(
@@ -195,6 +199,7 @@ class Turnstile:
                 return wait
             text = msgspec.json.encode(traffic).decode()
             if await state.swap(self._key, text, seen=before.version, ttl=KEPT_FOR):
+                self._local.put(self._key, text, ttl=KEPT_FOR)
                 return None
             await asyncio.sleep(0)
         raise Unavailable("what instances share about EVE's limits changes too fast to be changed")

@@ -8,12 +8,14 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from peregrine.domain.errors import BadConfiguration, Unavailable
-from peregrine.domain.moment import HOUR, SECOND, Duration, to_datetime
+from peregrine.domain.moment import HOUR, SECOND, Duration, Moment, to_datetime
 from peregrine.modules.esi import facts
 from peregrine.modules.esi.exchange import Answer, Corrupt, Http, NoAnswer, Question, error_text, expires_at
 from peregrine.modules.esi.throttle import DOWNTIME_STARTS
@@ -72,6 +74,21 @@ class EsiSettings:
             raise BadConfiguration(f"ESI's compatibility date is written as {COMPATIBILITY_DATE}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Page(Generic[What]):
+    """One thing to ask for. ``always``: in downtime too; ``route``: its path for limits, the same for every id."""
+
+    path: str
+    route: str
+    read: Callable[[bytes], What]
+    always: bool = False
+    tries: int = TRIES_MAX
+
+    def facts_in(self, kept: Kept) -> What | None:
+        """What was kept, read again; None for what does not exist. Raises Corrupt."""
+        return None if kept.status in GONE else self.read(kept.body)
+
+
 class EsiClient:
     """A ``ports.esi.Esi``. One for a process; any number of callers at once."""
 
@@ -92,133 +109,122 @@ class EsiClient:
         """Where these characters belong. Raises ValueError for none, too many, or one twice: the caller's mistake."""
         if not 0 < len(ids) <= AFFILIATIONS_MAX or len(set(ids)) != len(ids):
             raise ValueError(f"affiliations takes 1 to {AFFILIATIONS_MAX} different ids")
+        page = _Page("/characters/affiliation", "/characters/affiliation", facts.affiliations)
         body = json.dumps(list(ids), separators=(",", ":")).encode()
-        question = Question("POST", f"{self._address}/characters/affiliation", self._headers(has_body=True), body)
-        answer, rows = await self._asked(question, "/characters/affiliation", facts.affiliations)
-        if answer.status in GONE or rows is None:
+        question = Question("POST", self._address + page.path, self._headers(has_body=True), body)
+        answer, rows = await self._asked(question, page)
+        if rows is None:
             raise EsiRefused(answer.status, error_text(answer.body) or "")
         wanted = set(ids)
         return [row for row in rows if row.character_id in wanted]
 
     async def alliance_ids(self) -> Sequence[int]:
         """Every active alliance."""
-        return _there(await self._seen("/alliances", "/alliances", facts.ids))
+        return _there(await self._seen(_Page("/alliances", "/alliances", facts.ids)))
 
     async def alliance(self, alliance_id: int) -> Seen[AllianceFacts]:
         """One alliance."""
-        return await self._seen(
-            f"/alliances/{alliance_id:d}", "/alliances/{id}", lambda body: facts.alliance(alliance_id, body)
-        )
+        read = partial(facts.alliance, alliance_id)
+        return await self._seen(_Page(f"/alliances/{alliance_id:d}", "/alliances/{id}", read))
 
     async def corporation(self, corporation_id: int) -> Seen[CorporationFacts]:
         """One corporation."""
-        return await self._seen(
-            f"/corporations/{corporation_id:d}",
-            "/corporations/{id}",
-            lambda body: facts.corporation(corporation_id, body),
-        )
+        read = partial(facts.corporation, corporation_id)
+        return await self._seen(_Page(f"/corporations/{corporation_id:d}", "/corporations/{id}", read))
 
     async def npc_corporation_ids(self) -> Sequence[int]:
         """Every NPC corporation."""
-        return _there(await self._seen("/corporations/npccorps", "/corporations/npccorps", facts.ids))
+        return _there(await self._seen(_Page("/corporations/npccorps", "/corporations/npccorps", facts.ids)))
 
     async def character(self, character_id: int) -> Seen[CharacterFacts]:
         """One character."""
-        return await self._seen(
-            f"/characters/{character_id:d}", "/characters/{id}", lambda body: facts.character(character_id, body)
-        )
+        read = partial(facts.character, character_id)
+        return await self._seen(_Page(f"/characters/{character_id:d}", "/characters/{id}", read))
 
     async def status(self) -> ServerStatus:
         """The cluster's status; what it says of a downtime is for all instances to know."""
-        status = _there(await self._seen("/status", "/status", facts.status, always=True))
+        return await self._status(tries=TRIES_MAX)
+
+    async def _status(self, *, tries: int) -> ServerStatus:
+        page = _Page("/status", "/status", facts.status, always=True, tries=tries)
+        status = _there(await self._seen(page))
         if not status.vip:
             await self._turnstile.cluster_is_up(status.started_at)
         return status
 
     # ── kept answers ─────────────────────────────────────────────────────────────────────────────
 
-    async def _seen(self, path: str, route: str, read: Callable[[bytes], What], *, always: bool = False) -> Seen[What]:
+    async def _seen(self, page: _Page[What]) -> Seen[What]:
         """What ESI says, from what is kept as long as it holds. Two who ask for the same at once ask once."""
-        turn = self._asking.setdefault(path, _Turn())
+        turn = self._asking.setdefault(page.path, _Turn())
         turn.waiting += 1
         try:
             async with turn.lock:
-                return await self._seen_alone(path, route, read, always=always)
+                return await self._seen_alone(page)
         finally:
             turn.waiting -= 1
             if not turn.waiting:
-                self._asking.pop(path, None)
+                self._asking.pop(page.path, None)
 
-    async def _seen_alone(self, path: str, route: str, read: Callable[[bytes], What], *, always: bool) -> Seen[What]:
-        key = f"{self._date()} {path}"
+    async def _seen_alone(self, page: _Page[What]) -> Seen[What]:
+        key = f"{self._date()} {page.path}"
         kept = await self._cache.get(key)
         if kept is not None and kept.expires_at > self._clock.now():
-            if (seen := _seen_in(kept, read, unchanged=True)) is not None:
-                return seen
-            kept = None
-        etag = kept.etag if kept is not None and kept.status == 200 else ""
-        question = Question("GET", self._address + path, self._headers(etag=etag))
-        answer, fresh = await self._asked(question, route, read, always=always)
-        until = expires_at(answer.headers, self._clock.now())
-        if answer.status == 304 and kept is not None:
-            now_kept = Kept(answer.headers.get("etag", kept.etag), until, kept.body)
-            unchanged = True
-        else:
-            gone = answer.status in GONE
-            now_kept = Kept(answer.headers.get("etag", ""), until, b"" if gone else answer.body, 404 if gone else 200)
-            unchanged = kept is not None and (kept.body, kept.status) == (now_kept.body, now_kept.status)
-        await self._cache.put(key, now_kept)
+            try:
+                return Seen(page.facts_in(kept), True, kept.expires_at)
+            except Corrupt:
+                kept = None
+        etag = kept.etag if kept is not None and kept.status not in GONE else ""
+        answer, told = await self._asked(Question("GET", self._address + page.path, self._headers(etag=etag)), page)
+        new = _kept(answer, kept, expires_at(answer.headers, self._clock.now()))
         if answer.status == 304:
-            seen = _seen_in(now_kept, read, unchanged=True)
-            if seen is None:
-                raise EsiUnavailable("an answer that was kept can't be read", retry_after=AWAY_FOR)
-            return seen
-        return Seen(fresh, unchanged, until)
+            try:
+                told = page.facts_in(new)
+            except Corrupt:
+                raise EsiUnavailable("an answer that was kept can't be read", retry_after=AWAY_FOR) from None
+        await self._cache.put(key, new)
+        unchanged = kept is not None and (kept.body, kept.status) == (new.body, new.status)
+        return Seen(told, unchanged, new.expires_at)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _asked(
-        self, question: Question, route: str, read: Callable[[bytes], What], *, always: bool = False
-    ) -> tuple[Answer, What | None]:
+    async def _asked(self, question: Question, page: _Page[What]) -> tuple[Answer, What | None]:
         """A usable answer: 200 with what was read in it, 304, or 404 as ESI says it. Tries again what may pass.
 
         Raises:  EsiUnavailable, EsiRefused, EsiMisconfigured.
         """
         reason = ""
-        for number in range(TRIES_MAX):
+        for number in range(page.tries):
             if number:
                 await asyncio.sleep(PAUSES[min(number, len(PAUSES)) - 1] / SECOND)
             try:
-                return await self._asked_once(question, route, read, always=always)
+                return await self._asked_once(question, page)
             except _MayPass as failed:
                 reason = str(failed)
-        raise EsiUnavailable(f"ESI does not answer {route}: {reason}", retry_after=AWAY_FOR)
+        raise EsiUnavailable(f"ESI does not answer {page.route}: {reason}", retry_after=AWAY_FOR)
 
-    async def _asked_once(
-        self, question: Question, route: str, read: Callable[[bytes], What], *, always: bool
-    ) -> tuple[Answer, What | None]:
-        look = None if always else self._look
+    async def _asked_once(self, question: Question, page: _Page[What]) -> tuple[Answer, What | None]:
+        look = None if page.always else self._look
         try:
-            async with self._turnstile.through(route, always=always, look=look) as given:
+            async with self._turnstile.through(page.route, always=page.always, look=look) as given:
                 try:
                     answer = await self._http.send(question)
                 except NoAnswer as error:
                     given.ended(None, failed=True)
                     raise _MayPass(str(error)) from None
                 given.ended(answer, failed=True)
-                fresh = _read(answer, question, read)
+                told = _read(answer, question, page)
                 given.ended(answer, failed=False)
         except TooLong as error:
             seconds = max(1, -(-error.wait // SECOND))
             raise EsiUnavailable(f"ESI has to wait: {error.reason}", retry_after=seconds) from None
         _refuse(answer)
-        return answer, fresh
+        return answer, told
 
     async def _look(self) -> None:
-        try:
-            await self.status()
-        except Unavailable:
-            pass
+        """Learn whether a downtime is over; that it is not, a failure says as well. One try is enough for that."""
+        with suppress(Unavailable):
+            await self._status(tries=1)
 
     def _headers(self, *, etag: str = "", has_body: bool = False) -> dict[str, str]:
         headers = {"X-Compatibility-Date": self._date()}
@@ -248,22 +254,30 @@ class _Turn:
         self.waiting = 0
 
 
-def _read(answer: Answer, question: Question, read: Callable[[bytes], What]) -> What | None:
+def _read(answer: Answer, question: Question, page: _Page[What]) -> What | None:
     """What a 200 says; None for what has no facts in it. Raises _MayPass for everything that is no word of ESI."""
     if answer.status == 200:
         try:
-            return read(answer.body)
+            return page.read(answer.body)
         except Corrupt as error:
             raise _MayPass(f"the answer can't be used: {error}") from None
     if answer.status == 304 and "If-None-Match" in question.headers:
         return None
-    said = error_text(answer.body)
     if answer.status in (408, 420, 425, 429) or answer.status >= 500 or answer.status < 400:
         raise _MayPass(f"status {answer.status}")
-    if said is None:
+    if error_text(answer.body) is None:
         # A gateway's word (HTML, nothing): from it nobody may conclude that an alliance is gone.
         raise _MayPass(f"status {answer.status} without a word of ESI")
     return None
+
+
+def _kept(answer: Answer, before: Kept | None, until: Moment) -> Kept:
+    """What to keep of an answer; of a 304, what was kept before."""
+    if answer.status == 304 and before is not None:
+        return replace(before, etag=answer.headers.get("etag", before.etag), expires_at=until)
+    if answer.status in GONE:
+        return Kept("", until, b"", 404)
+    return Kept(answer.headers.get("etag", ""), until, answer.body)
 
 
 def _refuse(answer: Answer) -> None:
@@ -276,14 +290,6 @@ def _refuse(answer: Answer) -> None:
     if answer.status in (401, 403):
         raise EsiMisconfigured(f"ESI turns this program away with {answer.status}: {said}. Look at the contact given")
     raise EsiRefused(answer.status, said)
-
-
-def _seen_in(kept: Kept, read: Callable[[bytes], What], *, unchanged: bool) -> Seen[What] | None:
-    """What is kept, read again; None if it can't be."""
-    try:
-        return Seen(None if kept.status in GONE else read(kept.body), unchanged, kept.expires_at)
-    except Corrupt:
-        return None
 
 
 def _there(seen: Seen[What]) -> What:
