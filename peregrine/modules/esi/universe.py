@@ -49,6 +49,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 What = TypeVar("What")
+What_co = TypeVar("What_co", covariant=True)
 
 
 def checked_address(address: str, *, of: str) -> str:
@@ -75,16 +76,16 @@ class EsiSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page(Generic[What]):
+class _Page(Generic[What_co]):
     """One thing to ask for. ``always``: in downtime too; ``route``: its path for limits, the same for every id."""
 
     path: str
     route: str
-    read: Callable[[bytes], What]
+    read: Callable[[bytes], What_co]
     always: bool = False
     tries: int = TRIES_MAX
 
-    def facts_in(self, kept: Kept) -> What | None:
+    def facts_in(self, kept: Kept) -> What_co | None:
         """What was kept, read again; None for what does not exist. Raises Corrupt."""
         return None if kept.status in GONE else self.read(kept.body)
 

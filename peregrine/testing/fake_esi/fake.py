@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from email.utils import formatdate
+from functools import cache
 from typing import Final
 
 from peregrine.domain.moment import MINUTE, SECOND, Duration, Moment, format_moment
@@ -234,9 +235,13 @@ def _spoilt_body(good: Told, kind: FaultKind | None) -> Told:
         case FaultKind.TRUNCATED:
             return Told(200, headers, body, is_cut=True)
         case FaultKind.BOMB:
-            packer = zlib.compressobj(9, wbits=31)
-            block = b" " * 1024 * 1024
-            packed = b"".join(packer.compress(block) for _ in range(BOMB_SIZE // len(block))) + packer.flush()
-            return Told(200, {**headers, "Content-Encoding": "gzip"}, packed)
+            return Told(200, {**headers, "Content-Encoding": "gzip"}, _bomb())
         case _:
             return Told(200, headers, b'{"surprise":[null,1e400,"\\ud800",{"id":-1}]}')
+
+
+@cache
+def _bomb() -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    block = b" " * 1024 * 1024
+    return b"".join(packer.compress(block) for _ in range(BOMB_SIZE // len(block))) + packer.flush()
