@@ -1,5 +1,5 @@
-"""Owns how the secrets of tasks, and tokens, come to be sealed by the newest key, and which keys a store needs; must not
-know ciphers, or where keys are kept.
+"""Owns how secrets of tasks and tokens of pilots come to be sealed by the newest key, and which keys a store needs;
+must not know ciphers, or where keys are kept.
 
 On its shelf stand the ids of all keys that something may be sealed with, each with a word that it has sealed: a start
 without one of them, or with another in its place, is told so at once. A walk over the tasks only ever moves them

@@ -37,10 +37,10 @@ class _Done:
 _Work = Callable[[JsonObject, RunContext], Awaitable[_Done]]
 
 
-def eve_tasks(modules: EveModules, *, missing: str = "") -> tuple[SystemTask, ...]:
-    """The four tasks. *missing* says what to configure where our own modules can't be made."""
+def eve_tasks(modules: EveModules, *, missing: str = "", missing_auth: str = "") -> tuple[SystemTask, ...]:
+    """The four tasks. *missing* and *missing_auth* say what to configure where a module of our own can't be made."""
     return (
-        _token_refresh(modules, missing),
+        _token_refresh(modules, missing_auth),
         _affiliation_update(modules, missing),
         _alliance_import(modules, missing),
         _corporation_update(modules, missing),
