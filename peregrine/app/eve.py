@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from peregrine.app.settings import Settings
 from peregrine.modules.builtin.health import Probe
 from peregrine.modules.esi.alliances import Alliances
-from peregrine.modules.esi.cache import MemoryCache
 from peregrine.modules.esi.characters import Characters
 from peregrine.modules.esi.client import HttpClient, Visitor
 from peregrine.modules.esi.corporations import Corporations
 from peregrine.modules.esi.login import EveLogin, LoginNeeds, LoginSettings
+from peregrine.modules.esi.shelf import ShelfCache
 from peregrine.modules.esi.sso import SsoClient, SsoSettings
 from peregrine.modules.esi.tasks import eve_tasks
 from peregrine.modules.esi.throttle import Limits
@@ -99,7 +99,8 @@ def _esi(needs: EveNeeds, http: HttpClient) -> EsiClient:
     # A fake on this very machine goes down when it says so.
     limits = Limits(downtime=urlsplit(address).hostname not in LOCAL)
     turnstile = Turnstile("esi", limits, needs.clock, needs.entropy)
-    return EsiClient(http, turnstile, MemoryCache(), needs.clock, EsiSettings(address=address))
+    cache = ShelfCache(needs.records, needs.clock)
+    return EsiClient(http, turnstile, cache, needs.clock, EsiSettings(address=address))
 
 
 def _sso(needs: EveNeeds, http: HttpClient) -> SsoClient:
