@@ -59,6 +59,12 @@ def whole(text: str | None, *, most: int = 1_000_000_000) -> int | None:
     return min(int(text), most) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
+def word(text: str | None, *, most: int = 200) -> str:
+    """*text* if it is plain, printable and short; nothing otherwise. What we keep or send back has to be."""
+    text = (text or "").strip()
+    return text if len(text) <= most and text.isascii() and text.isprintable() else ""
+
+
 def http_moment(text: str | None) -> Moment | None:
     """The moment of an HTTP date; None for anything else."""
     if not text:

@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Final
 
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration, Moment
-from peregrine.modules.esi.exchange import seconds_to_wait, whole
+from peregrine.modules.esi.exchange import seconds_to_wait, whole, word
 
 DOWNTIME_STARTS: Final[Duration] = 11 * HOUR
 DOWNTIME_LASTS: Final[Duration] = 15 * MINUTE
@@ -269,7 +269,7 @@ def cost_of(status: int) -> int:
 def _with_route(traffic: Traffic, landing: Landing) -> Traffic:
     """The route's group, and what the answer says of its tokens."""
     assert landing.status is not None
-    group = landing.headers.get("x-ratelimit-group", "")[:100]
+    group = word(landing.headers.get("x-ratelimit-group"))
     said = _limit_of(landing.headers.get("x-ratelimit-limit", ""))
     if landing.failed or (group and said is None):
         return traffic
@@ -329,7 +329,7 @@ def _with_pause(traffic: Traffic, landing: Landing) -> Traffic:
     if not wait:
         return traffic
     until = landing.now + wait + SECOND
-    group = landing.headers.get("x-ratelimit-group", "")
+    group = word(landing.headers.get("x-ratelimit-group"))
     if landing.status == 429 and group in traffic.buckets:
         bucket = traffic.buckets[group]
         bucket = replace(bucket, paused_until=max(bucket.paused_until, until))

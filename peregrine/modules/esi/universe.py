@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from peregrine.domain.errors import BadConfiguration, Unavailable
 from peregrine.domain.moment import HOUR, SECOND, Duration, Moment, to_datetime
 from peregrine.modules.esi import facts
-from peregrine.modules.esi.exchange import Answer, Corrupt, Http, NoAnswer, Question, error_text, expires_at
+from peregrine.modules.esi.exchange import Answer, Corrupt, Http, NoAnswer, Question, error_text, expires_at, word
 from peregrine.modules.esi.throttle import DOWNTIME_STARTS
 from peregrine.modules.esi.turnstile import TooLong, Turnstile
 from peregrine.ports.clock import Clock
@@ -275,10 +275,10 @@ def _read(answer: Answer, question: Question, page: _Page[What]) -> What | None:
 def _kept(answer: Answer, before: Kept | None, until: Moment) -> Kept:
     """What to keep of an answer; of a 304, what was kept before."""
     if answer.status == 304 and before is not None:
-        return replace(before, etag=answer.headers.get("etag", before.etag), expires_at=until)
+        return replace(before, etag=word(answer.headers.get("etag")) or before.etag, expires_at=until)
     if answer.status in GONE:
         return Kept("", until, b"", 404)
-    return Kept(answer.headers.get("etag", ""), until, answer.body)
+    return Kept(word(answer.headers.get("etag")), until, answer.body)
 
 
 def _refuse(answer: Answer) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peregrine.domain.errors import Unavailable
@@ -260,7 +260,7 @@ HEADERS = st.dictionaries(
             "x-ratelimit-limit", "x-ratelimit-remaining",
         ]
     ),
-    st.sampled_from(["0", "1", "59", "100", "600/15m", "15/15m", "g", "-1", "", "soon", "10" * 20]),
+    st.sampled_from(["0", "1", "59", "100", "600/15m", "15/15m", "g", "-1", "", "soon", "1" * 40, "\udcff", "g" * 300]),
 )  # fmt: skip
 STEPS = st.lists(
     st.tuples(
@@ -525,6 +525,33 @@ def test_the_same_wishes_go_in_the_order_in_which_they_came() -> None:
         return [entry.path for entry in made.fake.journal.entries]
 
     assert in_virtual_time(main()) == [f"/corporations/{CORPORATION + one}" for one in range(10)]
+
+
+OFTEN = [None, None, *FaultKind]
+
+
+@given(
+    plan=st.lists(st.tuples(st.sampled_from(OFTEN), st.integers(1, 40), st.integers(0, 30)), max_size=8),
+    instances=st.integers(1, 3),
+    latency=st.sampled_from([0.0, 0.05, 2.0]),
+)
+@settings(max_examples=25)
+def test_no_history_of_faults_makes_anybody_impolite(
+    plan: list[tuple[FaultKind | None, int, int]], instances: int, latency: float
+) -> None:
+    async def main() -> None:
+        made = sky(latency=latency)
+        for one in range(0, 200, 9):
+            made.fake.world.vanish(CORPORATION + one)
+        for kind, count, seconds in plan:
+            if kind is not None:
+                made.fake.faults.plan(kind, route=ROUTE, count=count, seconds=seconds)
+        await crowd(made, clients=instances, ids=200)
+        only_early(made)
+        assert made.fake.journal.peak <= LIMITS.flights
+        assert made.fake.journal.peak_failed <= LIMITS.errors
+
+    in_virtual_time(main())
 
 
 # ── the cache ────────────────────────────────────────────────────────────────────────────────────
