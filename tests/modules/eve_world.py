@@ -182,6 +182,29 @@ def away(retry_after: int = 1) -> EsiUnavailable:
     return EsiUnavailable("ESI is away", retry_after=retry_after)
 
 
+class Distant:
+    """A store that takes its time, as a true one does: whoever waits for it is overtaken."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        verb: Callable[..., Coroutine[Any, Any, Any]] = getattr(self._store, name)
+
+        async def call(*given: Any, **named: Any) -> Any:
+            await asyncio.sleep(0.01)  # not a wait: the question travels, in virtual time
+            result = await verb(*given, **named)
+            await asyncio.sleep(0.01)  # not a wait: and the answer back
+            return result
+
+        return call
+
+
+def distant(store: Any) -> Any:
+    """*store* from afar."""
+    return Distant(store)
+
+
 class Dying:
     """A store that dies ahead of its *at*-th call of one of *verbs*: from then on every call raises ``Dead``."""
 

@@ -17,7 +17,7 @@ from peregrine.stores.memory_eve import MemoryEve
 from peregrine.stores.memory_records import MemoryRecords
 from peregrine.testing.clock import ManualClock, run_virtual
 from peregrine.testing.eve_contract import a_character
-from tests.modules.eve_world import Dead, Dying, Run, TinyEsi, away
+from tests.modules.eve_world import Dead, Dying, Run, TinyEsi, away, distant
 
 FIRST = 90_000_000
 OLD, NEW = 98_000_001, 98_000_002
@@ -31,7 +31,7 @@ class World:
         self.esi = TinyEsi(self.clock)
         self.store, self.records = MemoryEve(), MemoryRecords()
         self.ids = range(FIRST, FIRST + count)
-        self.module = Characters(self.esi, self.store, self.records, self.clock)
+        self.module = Characters(self.esi, distant(self.store), self.records, self.clock)
 
     async def filled(self, moved: Sequence[int] = ()) -> None:
         everyone = [a_character(id, corporation_id=OLD, alliance_id=99_000_001, faction_id=None) for id in self.ids]

@@ -18,7 +18,7 @@ from peregrine.ports.eve_modules import AlliancesImported, CorporationsUpdated
 from peregrine.stores.memory_eve import MemoryEve
 from peregrine.testing.clock import ManualClock, run_virtual
 from peregrine.testing.eve_contract import a_character, a_corporation, an_alliance
-from tests.modules.eve_world import Dead, Dying, Run, TinyEsi, away
+from tests.modules.eve_world import Dead, Dying, Run, TinyEsi, away, distant
 
 ALLIANCE, CORPORATION = 99_000_000, 98_000_000
 
@@ -50,10 +50,10 @@ class World:
         await self.store.put_corporations([Corporation(corporation_id=id, name="", ticker="") for id in ids], now=1)
 
     async def alliances(self, run: Run | None = None) -> AlliancesImported:
-        return await Alliances(self.esi, self.store, self.clock).bulk_import_alliances(run or Run(self.clock))
+        return await Alliances(self.esi, distant(self.store), self.clock).bulk_import_alliances(run or Run(self.clock))
 
     async def corporations(self, workers: int = 10, run: Run | None = None) -> CorporationsUpdated:
-        module = Corporations(self.esi, self.store, self.clock)
+        module = Corporations(self.esi, distant(self.store), self.clock)
         return await module.update_all_corporations(run or Run(self.clock), workers)
 
 

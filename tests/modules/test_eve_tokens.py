@@ -21,7 +21,7 @@ from peregrine.testing.clock import ManualClock, SeededEntropy, run_virtual
 from peregrine.testing.eve_contract import a_profile
 from peregrine.vault.aes import AesVault
 from peregrine.vault.keys import new_key_text, read_key
-from tests.modules.eve_world import Dead, Dying, Run, TinySso
+from tests.modules.eve_world import Dead, Dying, Run, TinySso, distant
 
 FIRST = 90_000_001
 
@@ -49,7 +49,7 @@ class World:
             await self.store.put_profile(profile, now=self.clock.now())
 
     def module(self, store: ProfileStore | None = None, *, seed: int = 0) -> Refresher:
-        return Refresher(self.sso, store or self.store, self.vault, self.clock, SeededEntropy(f"owner {seed}"))
+        return Refresher(self.sso, store or distant(self.store), self.vault, self.clock, SeededEntropy(f"owner {seed}"))
 
     async def run(self, batch_size: int = 100, **settings: Any) -> tuple[int, int]:
         return await self.module().refresh_expiring_tokens(Run(self.clock, **settings), batch_size)

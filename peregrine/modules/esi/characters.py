@@ -81,7 +81,8 @@ class Characters:
             await self._quarantine(id, run)
         told = {one.character_id: one for one in found if one.character_id in stored}
         changes = [one for id, one in told.items() if stored[id] != one]
-        counted.updated += await self._store.set_affiliations(changes, now=self._clock.now())
+        updated = await self._store.set_affiliations(changes, now=self._clock.now())
+        counted.updated += updated
         counted.skipped += len(told) - len(changes)
         counted.failed += len(wanted) - len(told)
 

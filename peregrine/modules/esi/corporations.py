@@ -94,7 +94,8 @@ class Corporations:
     async def _write(self, bite: _Bite, counted: Counter[Upsert | str]) -> None:
         now = self._clock.now()
         counted.update(await self._store.put_corporations(bite.live, now=now))
-        counted["vanished"] += await self._store.vanish_corporations(bite.closed, now=now)
+        vanished = await self._store.vanish_corporations(bite.closed, now=now)
+        counted["vanished"] += vanished
 
 
 def _corporation(facts: CorporationFacts) -> Corporation:
