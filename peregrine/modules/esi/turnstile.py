@@ -26,6 +26,8 @@ KEPT_FOR: Final[Duration] = HOUR
 LOOK_EVERY: Final[Duration] = 30 * SECOND
 """How often a wait for the end of a downtime looks whether it is over already."""
 SWAPS_MAX: Final = 100
+TRY_AGAIN: Final[Duration] = 5 * SECOND
+"""How long a place to share that was away is left alone: each try of it may take a while."""
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +102,8 @@ class Turnstile:
         self._entropy = entropy
         self._local = LocalState(clock)
         self._shared = shared
-        self._shared_is_away = False
+        self._away_until: int | None = None
+        """Steady moment at which to try *shared* again; None while it is there."""
         self._patience = patience
         self._lanes: dict[str, asyncio.Lock] = {}
         self._landed = asyncio.Event()
@@ -179,14 +182,15 @@ class Turnstile:
     # ── what is known ────────────────────────────────────────────────────────────────────────────
 
     async def _change(self, decide: Callable[[Traffic], tuple[Traffic, Wait | None]]) -> Wait | None:
-        """Change what all know; by ourselves while the place for it is away."""
-        if self._shared is not None:
+        """Change what all know; by ourselves while the place for it is away, which is tried again now and then."""
+        if self._shared is not None and self._clock.monotonic() >= (self._away_until or 0):
             try:
                 wait = await self._change_in(self._shared, decide)
-                self._tell_of_shared(is_away=False)
-                return wait
             except Unavailable:
-                self._tell_of_shared(is_away=True)
+                self._note_shared(is_there=False)
+            else:
+                self._note_shared(is_there=True)
+                return wait
         return await self._change_in(self._local, decide)
 
     async def _change_in(
@@ -204,10 +208,11 @@ class Turnstile:
             await asyncio.sleep(0)
         raise Unavailable("what instances share about EVE's limits changes too fast to be changed")
 
-    def _tell_of_shared(self, *, is_away: bool) -> None:
-        if is_away is not self._shared_is_away:
-            self._shared_is_away = is_away
-            _log.warning("limits_shared_again" if not is_away else "limits_not_shared", extra={"key": self._key})
+    def _note_shared(self, *, is_there: bool) -> None:
+        was_there = self._away_until is None
+        self._away_until = None if is_there else self._clock.monotonic() + TRY_AGAIN
+        if is_there is not was_there:
+            _log.warning("limits_shared_again" if is_there else "limits_not_shared", extra={"key": self._key})
 
 
 def _traffic_of(text: str) -> Traffic:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from contextlib import suppress
 from dataclasses import replace
 
@@ -30,6 +29,7 @@ from peregrine.modules.esi.throttle import (
 from peregrine.modules.esi.turnstile import LocalState
 from peregrine.ports.esi import EsiRefused, EsiUnavailable, Kept
 from peregrine.ports.shared import Shared
+from peregrine.testing.clock import ManualClock
 from peregrine.testing.fake_esi import BucketSize, FaultKind
 from peregrine.testing.fake_esi.api import ROUTES
 from tests.modules.esi.sky import NOON, Rig, Sky, in_virtual_time, sky
@@ -383,14 +383,17 @@ def test_without_a_place_to_share_two_instances_still_stay_below_the_limit() -> 
 
 
 class Flaky:
-    """A place to share that is away again and again."""
+    """A place to share that is away again and again, ten seconds each time, and slow to say so."""
 
-    def __init__(self, inner: LocalState) -> None:
-        self._inner = inner
-        self._times = itertools.count()
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self._inner = LocalState(clock)
+        self.refused = 0
 
     async def read(self, key: str) -> Shared:
-        if next(self._times) // 25 % 2:
+        if self._clock.now() // (10 * SECOND) % 2:
+            self.refused += 1
+            await self._clock.advance(SECOND)
             raise Unavailable("the place is away")
         return await self._inner.read(key)
 
@@ -400,13 +403,19 @@ class Flaky:
 
 
 def test_a_place_to_share_that_comes_and_goes_stops_nobody() -> None:
-    async def main() -> None:
+    async def main() -> tuple[int, int]:
         made = sky()
-        esi = made.another(Rig(shared=Flaky(LocalState(made.clock))))
-        await asyncio.gather(*(esi.corporation(CORPORATION + one) for one in range(60)))
+        place = Flaky(made.clock)
+        esi = made.another(Rig(shared=place))
+        for one in range(600):
+            await esi.corporation(CORPORATION + one % 60)
+            await made.clock.advance(100)
         assert made.fake.journal.violations() == []
+        return place.refused, made.clock.now() - NOON
 
-    in_virtual_time(main())
+    refused, took = in_virtual_time(main())
+    assert 1 <= refused <= 20
+    assert took <= 90 * SECOND
 
 
 def test_a_small_bucket_is_never_emptied() -> None:
