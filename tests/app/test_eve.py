@@ -188,3 +188,14 @@ def test_demo_eve_is_a_verb() -> None:
     help_text = subprocess.run(command("demo", "--help"), capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
     assert "--eve" in help_text
+
+
+def test_the_howtos_module_is_taken(tmp_path: Path) -> None:
+    """The code that the how-to shows runs as it stands there."""
+    text = (ROOT / "docs" / "howto" / "eve.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "from_howto.py").write_text(block)
+    with serving(tmp_path, SCHEDULER_FUNCTIONS="from_howto") as service:
+        outcome = run(service, "system-corporation-update")
+
+    assert outcome["outcome"] == "succeeded"

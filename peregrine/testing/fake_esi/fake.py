@@ -29,6 +29,18 @@ DOWNTIME: Final[Duration] = 11 * 60 * MINUTE
 _DAY: Final[Duration] = 24 * 60 * MINUTE
 
 
+AT_THE_DOOR: Final = frozenset(
+    {
+        FaultKind.SERVER_ERROR,
+        FaultKind.UNAVAILABLE,
+        FaultKind.NOT_FOUND_HTML,
+        FaultKind.REDIRECT,
+        FaultKind.TOO_MANY,
+        FaultKind.ERROR_LIMITED,
+    }
+)
+
+
 class FakeEsi:
     """ESI and EVE's sign-in in one. *clock*: only ``now`` is asked. *latency*: seconds that each answer takes."""
 
@@ -100,7 +112,8 @@ class FakeEsi:
     def _answer(self, asked: Asked, entry: Entry, found: tuple[Route, int] | None, fault: Fault | None) -> Told:
         now = self.clock.now()
         if found is None:
-            made = self.sso.answer(asked, now)
+            # What is refused at the door never comes to the sign-in, so that no token is used up by it.
+            made = None if fault is not None and fault.kind in AT_THE_DOOR else self.sso.answer(asked, now)
             return _spoilt(error(404, "Not found") if made is None else made[1], fault)
         route, id = found
         reply = self._limited(route, asked.peer, now)
