@@ -59,8 +59,8 @@ class Rules:
     issuers: frozenset[str]
 
 
-class UnknownKey(SsoMistrusted):
-    """No published key of that id; newer keys may have it."""
+class OldKeys(SsoMistrusted):
+    """No key that we have proves it; newer ones may, since EVE may change a key and keep its name."""
 
 
 def keys_in(document: Mapping[str, Any]) -> Mapping[str, Key]:
@@ -92,7 +92,7 @@ def _is_strong(entry: Mapping[str, Any]) -> bool:
 
 
 def character_of(token: str, keys: Mapping[str, Key], rules: Rules, now: Moment) -> SsoCharacter:
-    """Who *token* speaks for. Raises SsoMistrusted; UnknownKey if other keys might prove it."""
+    """Who *token* speaks for. Raises SsoMistrusted; OldKeys if newer keys might prove it."""
     parts = token.split(".")
     if len(token) > TOKEN_MAX or len(parts) != 3 or not all(_PART.fullmatch(part) for part in parts):
         raise SsoMistrusted("EVE's access token is no signed token")
@@ -100,7 +100,7 @@ def character_of(token: str, keys: Mapping[str, Key], rules: Rules, now: Moment)
     try:
         jws.deserialize_compact(token, key.key, algorithms=[key.algorithm])
     except (JoseError, ValueError, TypeError):
-        raise SsoMistrusted("the signature of EVE's access token is wrong") from None
+        raise OldKeys("the signature of EVE's access token is wrong") from None
     claims = _object(parts[1])
     expires_at = _check_times(claims, now)
     _check_origin(claims, rules)
@@ -113,7 +113,7 @@ def _key_for(header: JsonObject, keys: Mapping[str, Key]) -> Key:
     kid = header.get("kid")
     key = keys.get(kid) if isinstance(kid, str) else None
     if key is None:
-        raise UnknownKey("EVE's access token is signed by a key that EVE has not published")
+        raise OldKeys("EVE's access token is signed by a key that EVE has not published")
     if header.get("alg") != key.algorithm:
         raise SsoMistrusted("EVE's access token is signed in another way than its key is for")
     return key

@@ -28,7 +28,7 @@ from peregrine.modules.esi.exchange import (
     object_of,
     seconds_to_wait,
 )
-from peregrine.modules.esi.proof import Key, Rules, UnknownKey, character_of, keys_in
+from peregrine.modules.esi.proof import Key, OldKeys, Rules, character_of, keys_in
 from peregrine.modules.esi.turnstile import TooLong, Turnstile
 from peregrine.modules.esi.universe import checked_address
 from peregrine.ports.clock import Clock
@@ -136,7 +136,7 @@ class SsoClient:
         now = self._clock.now()
         try:
             return character_of(access_token, await self._known_keys(), self._rules, now)
-        except UnknownKey:
+        except OldKeys:
             if not await self._looked_again():
                 raise
         return character_of(access_token, await self._known_keys(), self._rules, now)

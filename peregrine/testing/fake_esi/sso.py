@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
 
@@ -90,6 +90,7 @@ class Sso:
         self._owners: dict[int, int] = {}
         self._codes: dict[str, _Code] = {}
         self._made = 0
+        self._keys = 0
 
     # ── what a test or an operator changes ───────────────────────────────────────────────────────
 
@@ -138,20 +139,19 @@ class Sso:
         kid, key = (RS256_KID, self.rsa) if self.algorithm == "RS256" else (ES256_KID, self.ec)
         return jwt.encode({"alg": self.algorithm, "kid": kid, "typ": "JWT"} | header, dict(claims), key)
 
-    @cached_property
+    @property
     def rsa(self) -> jwk.RSAKey:
-        """The key of RS256; another one for each server."""
-        return jwk.RSAKey.generate_key(2048, {"kid": RS256_KID, "alg": "RS256", "use": "sig"}, private=True)
+        """The key of RS256."""
+        return _rsa_key(self._keys)
 
-    @cached_property
+    @property
     def ec(self) -> jwk.ECKey:
         """The key of ES256."""
-        return jwk.ECKey.generate_key("P-256", {"kid": ES256_KID, "alg": "ES256", "use": "sig"}, private=True)
+        return _ec_key(self._keys)
 
     def change_keys(self) -> None:
         """New keys under the same names; what was signed before is good no more."""
-        self.__dict__.pop("rsa", None)
-        self.__dict__.pop("ec", None)
+        self._keys += 1
 
     # ── routes ───────────────────────────────────────────────────────────────────────────────────
 
@@ -293,6 +293,17 @@ class Sso:
             return None, 0
         good = hmac.compare_digest(self._token(int(character), int(generation)).encode(), token.encode())
         return (int(character), int(generation)) if good else (None, 0)
+
+
+@cache
+def _rsa_key(number: int) -> jwk.RSAKey:
+    """Made once in a process, since it takes a while."""
+    return jwk.RSAKey.generate_key(2048, {"kid": RS256_KID, "alg": "RS256", "use": "sig"}, private=True)
+
+
+@cache
+def _ec_key(number: int) -> jwk.ECKey:
+    return jwk.ECKey.generate_key("P-256", {"kid": ES256_KID, "alg": "ES256", "use": "sig"}, private=True)
 
 
 def _refusal(code: str, text: str, status: int = 400) -> Told:

@@ -317,6 +317,21 @@ def test_new_keys_are_fetched_when_a_token_needs_them_but_once_a_minute() -> Non
     in_virtual_time(main())
 
 
+def test_a_key_that_was_changed_under_its_old_name_is_found_after_a_minute() -> None:
+    async def main() -> None:
+        made = gate()
+        await made.sso.verify(made.fake.sso.access_token(PILOT, made.clock.now()))
+        made.fake.sso.change_keys()
+        with pytest.raises(SsoMistrusted, match="signature"):
+            await made.sso.verify(made.fake.sso.access_token(PILOT, made.clock.now()))
+        await made.clock.advance(MINUTE)
+        for _ in range(5):
+            await made.sso.verify(made.fake.sso.access_token(PILOT, made.clock.now()))
+        assert made.fake.journal.routes["sso keys"] == 2
+
+    in_virtual_time(main())
+
+
 # ── what a token must prove ──────────────────────────────────────────────────────────────────────
 
 
