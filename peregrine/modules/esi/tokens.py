@@ -41,7 +41,7 @@ SAVES: Final = 60
 SAVE_PAUSE_SECONDS: Final = 1.0
 """How often, and how far apart, new tokens are tried to be stored while the store is away."""
 CLOSE_SECONDS: Final = 10.0
-LOOK_AGAIN: Final[Duration] = 5 * SECOND
+LOOK_AGAIN: Final[Duration] = SECOND
 OWNER_CHANGED: Final = "owner_changed"
 
 _log = logging.getLogger(__name__)
