@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -344,3 +346,22 @@ async def test_it_runs_as_a_process_and_ends_when_told() -> None:
 
     assert rows == [World(Size(characters=100_000), seed=7).affiliation(90_099_999)]
     assert code == 0
+
+
+# ── the how-to ───────────────────────────────────────────────────────────────────────────────────
+
+HOWTO = Path(__file__).parents[3] / "docs" / "howto" / "fake-eve.md"
+
+
+def test_the_howto_prints_what_it_says() -> None:
+    [block] = re.findall(r"```python\n(.*?)```", HOWTO.read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, check=False)
+
+    assert done.stdout.split()[:3] == ["502", "200", "200"], done.stderr
+    assert "early: /alliances" in done.stdout
+
+
+def test_the_howto_knows_every_kind_of_impoliteness() -> None:
+    told = set(re.findall(r"`(\w+)`", HOWTO.read_text(encoding="utf-8").partition("calls impolite")[2]))
+
+    assert {*IMPOLITE, "error_limit", "rate_limit"} <= told
