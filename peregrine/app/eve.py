@@ -36,6 +36,8 @@ from peregrine.ports.vault import Vault
 
 MISSING: Final = "set ESI_CONTACT"
 MISSING_AUTH: Final = "set EVE_CLIENT_ID, EVE_REDIRECT_URI and ESI_CONTACT"
+SSO_FLIGHTS: Final = 5
+"""At once at the sign-in, which nobody publishes limits of: a refresh takes a moment, and a run has ten minutes."""
 LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -106,7 +108,7 @@ def _esi(needs: EveNeeds, http: HttpClient) -> EsiClient:
 def _sso(needs: EveNeeds, http: HttpClient) -> SsoClient:
     settings = needs.settings
     secret = settings.eve_client_secret
-    turnstile = Turnstile("sso", Limits(downtime=False), needs.clock, needs.entropy)
+    turnstile = Turnstile("sso", Limits(downtime=False, flights=SSO_FLIGHTS), needs.clock, needs.entropy)
     application = SsoSettings(
         client_id=settings.eve_client_id,
         client_secret="" if secret is None else secret.get_secret_value(),
