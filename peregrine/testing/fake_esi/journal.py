@@ -41,20 +41,26 @@ class Entry:
     fault: str = ""
 
 
+def _place(route: str) -> str:
+    """Which of the two servers, that are one here, a route belongs to."""
+    return "sso" if route.startswith("sso ") else "esi"
+
+
 @dataclass(slots=True)
 class Journal:
-    """*flights_max*: more requests at once are impolite."""
+    """*flights_max*: more requests at once, to ESI or to the sign-in, are impolite; the two are counted apart."""
 
     flights_max: int = 25
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=ENTRIES_MAX))
     routes: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     peak: int = 0
+    """Most requests at once to one of the two."""
     peak_failed: int = 0
     """Most failed requests in any minute."""
     refreshes: Counter[int] = field(default_factory=Counter)
     """Refreshes that were done, by character."""
-    _flying: int = 0
+    _flying: Counter[str] = field(default_factory=Counter)
     _violations: list[str] = field(default_factory=list)
     _kinds: Counter[str] = field(default_factory=Counter)
     _expires: dict[str, Moment] = field(default_factory=dict)
@@ -105,15 +111,16 @@ class Journal:
 
     def begins(self, entry: Entry) -> None:
         """A request came."""
-        self._flying += 1
-        entry.in_flight = self._flying
-        self.peak = max(self.peak, self._flying)
+        place = _place(entry.route)
+        self._flying[place] += 1
+        entry.in_flight = self._flying[place]
+        self.peak = max(self.peak, entry.in_flight)
         self.entries.append(entry)
         self.routes[entry.route] += 1
         if entry.route != BROWSED and not _CONTACT.search(entry.agent):
             self.note("contact", f"{entry.method} {entry.path} by {entry.agent!r}")
-        if self._flying > self.flights_max:
-            self.note("concurrency", f"{self._flying} at once with {entry.path}")
+        if entry.in_flight > self.flights_max:
+            self.note("concurrency", f"{entry.in_flight} at once with {entry.path}")
         for scope in ("*", entry.route):
             told_at, until = self._pauses.get(scope, (0, 0))
             if told_at + GRACE < entry.at < until:
@@ -121,7 +128,7 @@ class Journal:
 
     def ends(self, entry: Entry, status: int, now: Moment) -> None:
         """It was answered; 0: it was not."""
-        self._flying -= 1
+        self._flying[_place(entry.route)] -= 1
         entry.status, entry.ended_at = status, now
         self.statuses[status] += 1
         if status == 0 or status >= 400:

@@ -269,6 +269,16 @@ async def test_a_polite_client_finds_nothing_in_the_journal() -> None:
     assert made.journal.peak == 1
 
 
+async def test_esi_and_the_sign_in_are_two_servers() -> None:
+    _, made = fake(latency=0.01)
+    esi = [ask(made, f"/corporations/{98_000_000 + n}") for n in range(20)]
+    sso = [ask(made, "/oauth/jwks") for _ in range(20)]
+    await asyncio.gather(*esi, *sso)
+
+    assert made.journal.peak == 20
+    assert made.journal.violations() == []
+
+
 async def test_a_daily_downtime_comes_and_goes() -> None:
     clock, made = fake()
     made.daily_downtime = 10 * MINUTE
