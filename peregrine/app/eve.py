@@ -32,6 +32,7 @@ from peregrine.ports.eve_modules import EveModules
 from peregrine.ports.login import Login
 from peregrine.ports.module import SystemTask
 from peregrine.ports.records import RecordStore
+from peregrine.ports.shared import SharedState
 from peregrine.ports.vault import Vault
 
 MISSING: Final = "set ESI_CONTACT"
@@ -43,7 +44,7 @@ LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EveNeeds:
-    """What EVE stands on. ``sign`` makes a token of our own."""
+    """What EVE stands on. ``sign`` makes a token of our own; ``shared``: where instances tell each other of limits."""
 
     settings: Settings
     version: str
@@ -53,6 +54,7 @@ class EveNeeds:
     clock: Clock
     entropy: Entropy
     sign: Callable[[Mapping[str, Any]], str]
+    shared: SharedState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def _esi(needs: EveNeeds, http: HttpClient) -> EsiClient:
     address = needs.settings.esi_base_url
     # A fake on this very machine goes down when it says so.
     limits = Limits(downtime=urlsplit(address).hostname not in LOCAL)
-    turnstile = Turnstile("esi", limits, needs.clock, needs.entropy)
+    turnstile = Turnstile("esi", limits, needs.clock, needs.entropy, shared=needs.shared)
     cache = ShelfCache(needs.records, needs.clock)
     return EsiClient(http, turnstile, cache, needs.clock, EsiSettings(address=address))
 
@@ -108,7 +110,8 @@ def _esi(needs: EveNeeds, http: HttpClient) -> EsiClient:
 def _sso(needs: EveNeeds, http: HttpClient) -> SsoClient:
     settings = needs.settings
     secret = settings.eve_client_secret
-    turnstile = Turnstile("sso", Limits(downtime=False, flights=SSO_FLIGHTS), needs.clock, needs.entropy)
+    limits = Limits(downtime=False, flights=SSO_FLIGHTS)
+    turnstile = Turnstile("sso", limits, needs.clock, needs.entropy, shared=needs.shared)
     application = SsoSettings(
         client_id=settings.eve_client_id,
         client_secret="" if secret is None else secret.get_secret_value(),
