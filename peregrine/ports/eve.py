@@ -195,19 +195,18 @@ def token_place(character_id: int, name: str) -> str:
 
 def resealed_tokens(vault: Vault, tokens: SealedTokens) -> tuple[SealedTokens, int]:
     """*tokens* sealed by the newest key, plain ones too; and how many no key here opens: those stay as they are."""
-    lost, new = 0, {}
-    for name in ("access_token", "refresh_token"):
-        text = getattr(tokens, name)
-        if not text or key_of(text) == vault.key_id:
-            continue
-        place = token_place(tokens.character_id, name)
-        try:
-            plain = vault.open(text, place=place) if is_sealed(text) else text
-        except CannotOpen:
-            lost += 1
-            continue
-        new[name] = vault.seal(plain, place=place)
-    return replace(tokens, **new), lost
+    access, lost = _resealed(vault, tokens.access_token, token_place(tokens.character_id, "access_token"))
+    refresh, lost_too = _resealed(vault, tokens.refresh_token, token_place(tokens.character_id, "refresh_token"))
+    return replace(tokens, access_token=access, refresh_token=refresh), lost + lost_too
+
+
+def _resealed(vault: Vault, text: str, place: str) -> tuple[str, bool]:
+    if not text or key_of(text) == vault.key_id:
+        return text, False
+    try:
+        return vault.seal(vault.open(text, place=place) if is_sealed(text) else text, place=place), False
+    except CannotOpen:
+        return text, True
 
 
 class CharacterStore(Protocol):
