@@ -307,3 +307,48 @@ def test_a_cancel_keeps_what_was_written() -> None:
         assert result.updated == names.count("")
 
     tell(story())
+
+
+def test_a_run_that_was_cut_off_is_taken_up_where_it_ended() -> None:
+    """More corporations than a run has time for: those at the end have their turn all the same."""
+
+    async def story() -> None:
+        world = World(400)
+        await world.knows(*world.esi.corporations)
+        module = Corporations(world.esi, distant(world.store), world.clock)
+        run = asyncio.create_task(module.update_all_corporations(Run(world.clock), 10))
+        await world.clock.advance(3_100)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        asked = len(world.esi.asked)
+
+        await module.update_all_corporations(Run(world.clock), 10)
+
+        later = world.esi.asked[asked:]
+        assert later[0] > CORPORATION + 150
+        assert sorted(later) == sorted(world.esi.corporations)
+        await module.update_all_corporations(Run(world.clock), 1)
+        assert world.esi.asked[-400] == CORPORATION
+
+    tell(story())
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_an_update_that_dies_leaves_whole_corporations(writes: int) -> None:
+    async def story() -> None:
+        world = World(250)
+        await world.knows(*world.esi.corporations)
+        dying = Dying(world.store, at=writes, verbs=["put_corporations", "vanish_corporations"])
+        try:
+            await Corporations(world.esi, dying, world.clock).update_all_corporations(Run(world.clock), 10)  # type: ignore[arg-type]
+        except Dead:
+            pass
+        names = [one.name for one in await world.store.corporations_of(list(world.esi.corporations))]
+        assert all(name in ("", f"C{CORPORATION + n}") for n, name in enumerate(names))
+
+        result = await world.corporations()
+
+        assert (result.updated, result.unchanged) == (names.count(""), 250 - names.count(""))
+
+    tell(story())

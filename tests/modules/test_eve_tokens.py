@@ -281,6 +281,23 @@ def test_a_token_whose_key_is_missing_is_kept() -> None:
     tell(story())
 
 
+def test_a_run_whose_time_is_up_ends_well_and_the_next_goes_on() -> None:
+    async def story() -> None:
+        world = World(300)
+        await world.filled()
+        world.sso.seconds = 10.0
+
+        first = await world.run(batch_size=20, timeout=2 * MINUTE)
+        second = await world.run(batch_size=20)
+
+        assert first[1] == second[1] == 0
+        assert 0 < first[0] < 300
+        assert first[0] + second[0] == 300
+        await world.is_whole()
+
+    tell(story())
+
+
 # ── cut off ──────────────────────────────────────────────────────────────────────────────────────
 
 

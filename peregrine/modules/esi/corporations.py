@@ -4,8 +4,10 @@ HTTP, limits or SQL."""
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from peregrine.domain.errors import Unavailable
@@ -50,6 +52,8 @@ class Corporations:
         self._esi = esi
         self._store = store
         self._clock = clock
+        self._behind = 0
+        """Where a run was cut off, so that the next one begins there and none is starved; 0: none was."""
 
     async def update_all_corporations(self, context: RunContext, concurrent_workers: int) -> CorporationsUpdated:
         """See the port; at least one worker. A run that is cut off loses what it learnt of the last hundred."""
@@ -65,14 +69,17 @@ class Corporations:
                 counted["failed"] += 1
             else:
                 bite.add(id, seen.facts)
+            self._behind = id
             tally.add()
             if len(bite) >= BITE:
                 full, bite = bite, _Bite()
                 await self._write(full, counted)
             await asyncio.sleep(PAUSE / 1000)
 
-        await work_off(ids, update, workers=min(max(1, concurrent_workers), WORKERS_MAX))
+        start = bisect_right(ids, self._behind)
+        await work_off(chain(ids[start:], ids[:start]), update, workers=min(max(1, concurrent_workers), WORKERS_MAX))
         await self._write(bite, counted)
+        self._behind = 0
         return CorporationsUpdated(
             total=len(ids),
             updated=counted[Upsert.CREATED] + counted[Upsert.UPDATED],

@@ -89,6 +89,9 @@ class Refresher:
                 context.log(f"{counted.succeeded} refreshed, {counted.failed} failed")
             if len(batch) < size:
                 break
+            if self._clock.monotonic() > context.deadline - RESERVE:
+                context.log("time is up; the next run begins with what ends soonest")
+                return counted.succeeded, counted.failed
             place = (batch[-1].token_expiry or 0, batch[-1].character_id)
         await self._inherit(held, context, holding, counted)
         return counted.succeeded, counted.failed
