@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +16,7 @@ from peregrine.domain.moment import HOUR, SECOND
 from peregrine.modules.esi import facts
 from peregrine.modules.esi.client import Bounds, HttpClient
 from peregrine.modules.esi.exchange import Corrupt, NoAnswer, Question, error_text, expires_at, seconds_to_wait, whole
-from peregrine.testing.http_target import HttpTarget
+from peregrine.testing.http_target import HttpTarget, reply_bytes
 from tests.modules.esi.sky import NOON, VISITOR
 
 READERS = {
@@ -70,6 +71,24 @@ async def test_what_is_endless_in_another_way_ends_with_our_patience(target: Htt
     failed = await failure(target, f"/endless?what={what}", Bounds(patience=SECOND // 4))
 
     assert str(failed)
+
+
+async def test_a_compressed_body_that_lacks_its_end_is_no_answer() -> None:
+    cut = gzip.compress(b"[]" * 1000)[:-6]
+    raw = reply_bytes(cut, headers=(("Content-Encoding", "gzip"),))
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(say, "127.0.0.1", 0)
+    http = HttpClient(VISITOR)
+    async with server:
+        with pytest.raises(NoAnswer, match="middle of its compressed stream"):
+            await http.send(Question("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+        await http.close()
 
 
 async def test_nobody_sends_twice_by_himself(target: HttpTarget) -> None:

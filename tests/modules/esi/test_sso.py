@@ -226,6 +226,34 @@ def test_whatever_else_goes_wrong_leaves_the_token_alone_and_is_sent_once(kind: 
     assert in_doubt is (kind in MAY_HAVE_BEEN_DONE)
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, {"error": "temporarily_unavailable"}),
+        (400, {"error": "invalid_scope"}),
+        (400, {"error": 5}),
+        (400, ["invalid_grant"]),
+        (400, {"message": "invalid_grant"}),
+        (403, {"error": "invalid_grant"}),
+        (500, {"error": "invalid_grant"}),
+        (200, {"error": "invalid_grant"}),
+    ],
+)
+def test_only_the_known_words_with_400_end_a_grant(status: int, said: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        made = gate()
+        await made.sso.refresh(made.fake.sso.refresh_token(PILOT))
+
+        async def exchange(asked: Asked) -> object:
+            return told(said, status)
+
+        monkeypatch.setattr(made.fake, "exchange", exchange)
+        with pytest.raises(SsoUnavailable):
+            await made.sso.refresh("whatever")
+
+    in_virtual_time(main())
+
+
 def test_a_refresh_that_was_done_and_lost_is_in_doubt_and_the_old_token_may_live() -> None:
     async def main() -> None:
         made = gate()
@@ -477,6 +505,8 @@ ZOO: dict[str, Callable[[Gate], str]] = {
     "PS256": lambda made: by_hand(made, padding.PSS(padding.MGF1(hashes.SHA256()), 32), alg="PS256"),
     "key of the other kind": lambda made: made.fake.sso.signed(claims_of(made), kid="JWT-Signature-Key-EC"),
     "critical header": lambda made: by_hand(made, padding.PKCS1v15(), crit=["exp"], exp=1),
+    "an address of keys": lambda made: by_hand(made, padding.PKCS1v15(), jku="https://evil.example/jwks"),
+    "an address of a chain": lambda made: by_hand(made, padding.PKCS1v15(), x5u="https://evil.example/x5u"),
     "its own key": lambda made: by_hand(made, padding.PKCS1v15(), jwk=made.fake.sso.rsa.as_dict(private=False)),
     "other claims": lambda made: ".".join(
         [(p := made.fake.sso.signed(claims_of(made)).split("."))[0], part(claims_of(made, sub="CHARACTER:EVE:1")), p[2]]
@@ -528,6 +558,23 @@ def test_keys_that_prove_nothing_are_no_keys(keys: object, monkeypatch: pytest.M
 
         monkeypatch.setattr(made.fake.sso, "answer", answer)
         with pytest.raises(SsoMistrusted):
+            await made.sso.verify(token)
+
+    in_virtual_time(main())
+
+
+def test_a_private_key_that_was_published_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        made = gate()
+        token = made.fake.sso.signed(claims_of(made))
+        leaked = {"keys": [made.fake.sso.rsa.as_dict(private=True)]}
+        answered = made.fake.sso.answer
+
+        def answer(asked: Asked, now: int) -> object:
+            return ("sso keys", told(leaked)) if asked.path == "/oauth/jwks" else answered(asked, now)
+
+        monkeypatch.setattr(made.fake.sso, "answer", answer)
+        with pytest.raises(SsoMistrusted, match="no key"):
             await made.sso.verify(token)
 
     in_virtual_time(main())
