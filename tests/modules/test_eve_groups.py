@@ -340,8 +340,9 @@ def test_an_update_that_dies_leaves_whole_corporations(writes: int) -> None:
         world = World(250)
         await world.knows(*world.esi.corporations)
         dying = Dying(world.store, at=writes, verbs=["put_corporations", "vanish_corporations"])
+        module = Corporations(world.esi, dying, world.clock)  # type: ignore[arg-type]
         try:
-            await Corporations(world.esi, dying, world.clock).update_all_corporations(Run(world.clock), 10)  # type: ignore[arg-type]
+            await module.update_all_corporations(Run(world.clock), 10)
         except Dead:
             pass
         names = [one.name for one in await world.store.corporations_of(list(world.esi.corporations))]
