@@ -54,9 +54,13 @@ What_co = TypeVar("What_co", covariant=True)
 
 def checked_address(address: str, *, of: str) -> str:
     """*address* without a slash at its end. Raises BadConfiguration unless it is HTTPS, or of this very machine."""
-    parts = urlsplit(address.rstrip("/"))
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
-    if not is_safe or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(address.rstrip("/"))
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
+        is_plain = parts.hostname and parts.port != 0 and not (parts.username or parts.query or parts.fragment)
+    except ValueError:
+        is_safe = is_plain = False
+    if not is_safe or not is_plain or not address.isascii() or not address.isprintable() or " " in address:
         raise BadConfiguration(f"the address of {of} must be an https:// URL without user, query and fragment")
     return address.rstrip("/")
 
@@ -102,6 +106,7 @@ class EsiClient:
         self._clock = clock
         self._settings = settings or EsiSettings()
         self._address = self._settings.address.rstrip("/")
+        self._home = self._address.partition("://")[2]
         self._asking: dict[str, _Turn] = {}
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────
@@ -168,7 +173,7 @@ class EsiClient:
                 self._asking.pop(page.path, None)
 
     async def _seen_alone(self, page: _Page[What]) -> Seen[What]:
-        key = f"{self._date()} {page.path}"
+        key = f"{self._date()} {self._home}{page.path}"
         kept = await self._cache.get(key)
         if kept is not None and kept.expires_at > self._clock.now():
             try:

@@ -9,6 +9,7 @@ import pytest
 
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.moment import DAY, HOUR, SECOND, parse_moment
+from peregrine.modules.esi.cache import MemoryCache
 from peregrine.modules.esi.client import HttpClient, Visitor
 from peregrine.modules.esi.exchange import NoAnswer, Question
 from peregrine.modules.esi.universe import EsiClient, EsiSettings
@@ -101,8 +102,12 @@ def test_nobody_visits_without_a_contact(contact: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://esi.evetech.net", "esi.evetech.net", "https://me:pw@esi.evetech.net", "https://e.net?x=1", ""]
-)
+    "address",
+    [
+        "http://esi.evetech.net", "esi.evetech.net", "https://me:pw@esi.evetech.net", "https://e.net?x=1", "", "https://",
+        "https://[::1", "https://e.net:port", "https://e.net:0", "https://e .net", "https://e.net/\r\nX: y", "https://ё.net",
+    ],
+)  # fmt: skip
 def test_only_safe_addresses_are_asked(address: str) -> None:
     with pytest.raises(BadConfiguration, match="https"):
         EsiSettings(address=address)
@@ -173,6 +178,17 @@ async def test_a_clock_of_ours_that_goes_wrong_does_not_ask_early() -> None:
 
     assert fake.journal.total == 2
     assert fake.journal.violations() == []
+
+
+async def test_what_another_esi_said_is_not_taken_for_ours() -> None:
+    clock, cache = StepClock(), MemoryCache()
+    async with served_sky(clock, Rig(cache=cache)) as (_, one), served_sky(clock, Rig(cache=cache)) as (fake, two):
+        await one.corporation(CORPORATION)
+        fake.world.join(CORPORATION, ALLIANCE)
+        seen = await two.corporation(CORPORATION)
+
+    assert seen.facts is not None
+    assert (seen.facts.alliance_id, seen.unchanged) == (ALLIANCE, False)
 
 
 def test_who_asks_for_the_same_at_once_asks_once() -> None:
