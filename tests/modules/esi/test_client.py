@@ -104,10 +104,20 @@ def test_nobody_visits_without_a_contact(contact: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "http://esi.evetech.net", "esi.evetech.net", "https://me:pw@esi.evetech.net", "https://e.net?x=1", "", "https://",
-        "https://[::1", "https://e.net:port", "https://e.net:0", "https://e .net", "https://e.net/\r\nX: y", "https://ё.net",
+        "http://esi.evetech.net",
+        "esi.evetech.net",
+        "https://me:pw@esi.evetech.net",
+        "https://e.net?x=1",
+        "",
+        "https://",
+        "https://[::1",
+        "https://e.net:port",
+        "https://e.net:0",
+        "https://e .net",
+        "https://e.net/\r\nX: y",
+        "https://ё.net",
     ],
-)  # fmt: skip
+)
 def test_only_safe_addresses_are_asked(address: str) -> None:
     with pytest.raises(BadConfiguration, match="https"):
         EsiSettings(address=address)
