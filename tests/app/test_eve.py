@@ -86,17 +86,30 @@ def test_with_a_contact_alone_the_public_tasks_are_on(tmp_path: Path) -> None:
 
 
 def test_a_pilot_signs_in_and_the_tasks_keep_them_fresh(tmp_path: Path) -> None:
-    """The whole way: the browser to the fake and back, the cookie, the tokens refreshed, the character placed."""
-    with a_fake_eve() as address, serving(tmp_path, **configured(address, EVE_FIRST_USER_IS_ADMIN="true")) as service:
+    """The whole way: the browser to the fake and back, the cookie, the tokens refreshed, the character placed; and no
+    secret in any file, the log at its most talkative included."""
+    settings = {"EVE_FIRST_USER_IS_ADMIN": "true", "LOG_LEVEL": "debug"}
+    with a_fake_eve() as address, serving(tmp_path, **configured(address, **settings)) as service:
         me = signed_in(service)
         placed = run(service, "system-character-affiliation-update")
         updated = run(service, "system-corporation-update")
         refreshed = run(service, "system-token-refresh")
+        secrets = [*asked(address, "/_fake/tokens?count=1").values(), "fake-secret"]
 
     assert (me["character_id"], "publicData" in me["scopes"]) == (FIRST_CHARACTER, True)
     assert str(placed["output"]).startswith("Updated 1 characters (0 failed, 0 skipped) in ")
     assert "(1: 1 updated, 0 unchanged, 0 failed, 0 vanished)" in str(updated["output"])
     assert refreshed["output"] == "Refreshed 0 tokens (0 failed)"  # they are fresh from the login
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) > 5
+    for secret in secrets:
+        assert [file.name for file in files if str(secret).encode() in file.read_bytes()] == []
+
+
+def asked(address: str, path: str) -> Any:
+    """What the fake tells whoever steers it."""
+    with urllib.request.urlopen(address + path, timeout=30) as answer:
+        return json.load(answer)
 
 
 def signed_in(service: Running) -> dict[str, Any]:

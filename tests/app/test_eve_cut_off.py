@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,15 +27,10 @@ from peregrine.testing.eve_contract import a_character, a_profile
 from peregrine.testing.fake_esi.world import FIRST_CHARACTER, FIRST_CORPORATION
 from peregrine.vault.aes import AesVault
 from tests.app.process import Running, done, serving
-from tests.app.test_eve import a_fake_eve, configured, run
+from tests.app.test_eve import a_fake_eve, asked, configured, run
 from tests.app.test_serve import ended, eventually
 
 PILOTS = range(FIRST_CHARACTER, FIRST_CHARACTER + 40)
-
-
-def asked(address: str, path: str) -> Any:
-    with urllib.request.urlopen(address + path, timeout=30) as answer:
-        return json.load(answer)
 
 
 class Place:
