@@ -27,6 +27,7 @@ from peregrine.ports.eve import (
     Tokens,
     Upsert,
 )
+from peregrine.ports.moving import EveItem, Kind
 from peregrine.stores.sqlite.connection import Readers, Writer
 from peregrine.stores.sqlite.queries import load
 from peregrine.stores.sqlite.steps import integers
@@ -289,3 +290,37 @@ def _put_profile(db: apsw.Connection, profile: Profile, now: Moment) -> Profile:
     kept = profile.put_over(_profile_of(db, profile.character_id), at=now)
     db.execute(EVE["put_profile"], _row(kept))
     return kept
+
+
+# ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_MOVED: Final[dict[Kind, tuple[str, Callable[[tuple[Any, ...]], EveItem]]]] = {
+    Kind.PROFILES: ("profiles", _profile),
+    Kind.CHARACTERS: ("characters", lambda row: _CHARACTERS.of(*row)),
+    Kind.ALLIANCES: ("alliances", lambda row: _ALLIANCES.of(*row)),
+    Kind.CORPORATIONS: ("corporations", lambda row: _CORPORATIONS.of(*row)),
+}
+_LAID: Final[dict[type, str]] = {
+    Profile: "profile", Character: "character", Alliance: "alliance", Corporation: "corporation",
+}  # fmt: skip
+
+
+def count_items(db: apsw.Connection, kind: Kind) -> int:
+    found: int = _one(db, f"count_{_MOVED[kind][0]}", ())
+    return found
+
+
+def read_items(db: apsw.Connection, kind: Kind, after: int, limit: int) -> tuple[list[int], list[EveItem]]:
+    """The next documents behind an id, and their ids."""
+    name, of = _MOVED[kind]
+    ids, items = [], []
+    for id, *row in db.execute(EVE[f"move_{name}"], (after, limit)):
+        ids.append(id)
+        items.append(of(tuple(row)))
+    return ids, items
+
+
+def lay_item(db: apsw.Connection, item: EveItem) -> int:
+    """Store *item* as it was elsewhere, unless its id is there; how many were not."""
+    db.execute(EVE[f"put_{_LAID[type(item)]}"].replace("REPLACE", "INSERT OR IGNORE", 1), _row(item))
+    return db.changes()

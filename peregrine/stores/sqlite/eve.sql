@@ -130,3 +130,35 @@ DELETE FROM auth_states WHERE state = ?1 RETURNING *;
 -- Expired logins removed.
 DELETE FROM auth_states WHERE state IN
     (SELECT state FROM auth_states WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2);
+
+-- name: count_profiles
+-- How many there are.
+SELECT count(*) FROM user_profiles;
+
+-- name: move_profiles
+-- Whole documents behind an id, each with its id in front.
+SELECT character_id, * FROM user_profiles WHERE character_id > ?1 ORDER BY character_id LIMIT ?2;
+
+-- name: count_characters
+-- How many there are.
+SELECT count(*) FROM characters;
+
+-- name: move_characters
+-- Whole documents behind an id, each with its id in front.
+SELECT character_id, * FROM characters WHERE character_id > ?1 ORDER BY character_id LIMIT ?2;
+
+-- name: count_alliances
+-- How many there are.
+SELECT count(*) FROM alliances;
+
+-- name: move_alliances
+-- Whole documents behind an id, each with its id in front.
+SELECT alliance_id, * FROM alliances WHERE alliance_id > ?1 ORDER BY alliance_id LIMIT ?2;
+
+-- name: count_corporations
+-- How many there are.
+SELECT count(*) FROM corporations;
+
+-- name: move_corporations
+-- Whole documents behind an id, each with its id in front.
+SELECT corporation_id, * FROM corporations WHERE corporation_id > ?1 ORDER BY corporation_id LIMIT ?2;
