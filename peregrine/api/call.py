@@ -83,9 +83,9 @@ class Call:
         return ExecutionId(self.path_id("exec_id", "execution"))
 
     @property
-    def address(self) -> str:
-        """Where the request comes from, as far as proxies are believed."""
-        return stranger_of(self.request, self.desk).request.address
+    def stranger(self) -> Asker:
+        """Whoever asks, before it is known who: where no credentials are looked at."""
+        return stranger_of(self.request, self.desk)
 
     def path_id(self, name: str, what: str) -> str:
         """The id in the path under *name*. Raises NotFound for what can't be an id of a *what*."""

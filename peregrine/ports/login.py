@@ -18,14 +18,23 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """Who came back, proven and not kept yet."""
+
+    character_id: int
+    ticket: object = field(repr=False)
+    """What the login itself needs to go on; nobody else looks at it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
     """Who signed in, and the token of the session."""
 
     user_id: str
-    character_id: int
-    character_name: str
     token: str = field(repr=False)
     expires_at: Moment
+    is_only_user: bool = False
+    """Whether there is no other user."""
 
 
 class Login(Protocol):
@@ -40,8 +49,17 @@ class Login(Protocol):
         """A new login; what comes of it is added to *user_id*, if that is given."""
         ...
 
-    async def finish(self, code: str, state: str) -> SignedIn:
-        """The end of one that was begun, once. Raises Invalid for a code or state that is not good (any more)."""
+    @property
+    def first_is_admin(self) -> bool:
+        """Whether the first user becomes ``super_admin``."""
+        ...
+
+    async def prove(self, code: str, state: str) -> Proven:
+        """Who comes back from a login that was begun, once. Raises Invalid for a code or state that is not good."""
+        ...
+
+    async def keep(self, proven: Proven) -> SignedIn:
+        """Store who was proven, and begin a session."""
         ...
 
 

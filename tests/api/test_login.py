@@ -289,6 +289,37 @@ async def test_the_first_user_becomes_admin_only_where_a_setting_says_so() -> No
     assert answers == {"plain": 403, "first": 200, "second": 403}
 
 
+async def test_signing_in_and_out_stands_on_the_trail() -> None:
+    """And so does what made the first user an admin."""
+    house = House(first_is_admin=True)
+    browser = house.browser()
+    me = await signed_in(browser)
+    await browser.post("/auth/logout", headers=HERE)
+
+    entries = (await house.ask("GET", "/scheduler/audit")).json()["entries"]
+
+    pilot = f"character:{PILOT}"
+    assert {(one["action"], one["who"], one["verdict"]) for one in entries} == {
+        ("sign_in", pilot, "done"), ("add_membership", pilot, "done"), ("sign_out", me["user_id"], "done")
+    }  # fmt: skip
+
+
+async def test_the_first_admin_is_made_once() -> None:
+    """Whose rights were taken away again does not get them back by signing in."""
+    house = House(first_is_admin=True)
+    browser = house.browser()
+    await signed_in(browser)
+    (membership,) = (await house.ask("GET", "/scheduler/memberships")).json()["memberships"]
+
+    await house.ask("DELETE", f"/scheduler/memberships/{membership['id']}")
+    again = await signed_in(browser)
+
+    assert membership["member_of"] == "group:super_admin"
+    assert membership["subject"] == f"user:{again['user_id']}"
+    assert (await house.ask("GET", "/scheduler/memberships")).json()["memberships"] == []
+    assert (await browser.get("/scheduler/policies")).status_code == 403
+
+
 async def test_whoever_finds_users_there_is_not_the_first() -> None:
     house = House(first_is_admin=True)
     await house.eve.put_profile(a_profile(1, user_id="old"), now=1)

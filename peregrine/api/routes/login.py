@@ -21,6 +21,7 @@ from peregrine.domain.errors import Invalid, Unauthenticated, Unavailable
 from peregrine.domain.moment import SECOND, format_moment
 from peregrine.ports.identity import Principal
 from peregrine.ports.login import Login, Sessions
+from peregrine.usecases.login import sign_in, sign_out
 from peregrine.wire.login import CallbackQuery, Me, SignedOut
 from peregrine.wire.orders import NoOrder, read_body
 from peregrine.wire.problem import Refusal
@@ -47,7 +48,7 @@ def login_routes(signing: Signing, buckets: Buckets) -> Routes:
     async def begin_eve_login(call: Call) -> Response:
         """Go to EVE Online to sign in"""
         login = _configured(signing)
-        if seconds := buckets.take(call.address):
+        if seconds := buckets.take(call.stranger.request.address):
             raise Refusal("too_many_requests", "Wait a little.", headers={"Retry-After": str(seconds)})
         begun = await login.begin(await _user_of(call))
         response = _redirect(begun.url)
@@ -67,7 +68,7 @@ def login_routes(signing: Signing, buckets: Buckets) -> Routes:
         state = call.request.cookies.get(STATE_COOKIE, "")
         if not state or not hmac.compare_digest(state.encode(), (query.state or "").encode()):
             raise Invalid.at("/state", "belongs to another browser, or is older than 15 minutes: begin again")
-        signed = await login.finish(query.code, state)
+        signed = await sign_in(call.means, call.stranger, login, code=query.code, state=state)
         response = _redirect(f"{call.desk.prefix}/auth/me")
         lasts = max(0, (signed.expires_at - call.means.clock.now()) // SECOND)
         response.set_cookie(
@@ -86,9 +87,8 @@ def login_routes(signing: Signing, buckets: Buckets) -> Routes:
     async def log_out(call: Call) -> Response:
         """End the session and forget the cookie"""
         read_body(NoOrder, await call.json())
-        principal = call.asker.principal
-        if signing.sessions is not None and principal.session:
-            await signing.sessions.end(principal.session)
+        if signing.sessions is not None:
+            await sign_out(call.means, call.asker, signing.sessions)
         response = answer(SignedOut(message="Signed out"))
         is_secure = signing.login is not None and signing.login.is_secure
         response.delete_cookie(COOKIE, path="/", secure=is_secure, httponly=True, samesite="lax")

@@ -9,27 +9,24 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from peregrine.domain.errors import Invalid, Stale, Unavailable
+from peregrine.domain.errors import Invalid, Unavailable
 from peregrine.domain.moment import HOUR, MINUTE, SECOND, Duration
-from peregrine.domain.permission import SUPER_ADMIN, Membership
 from peregrine.modules.esi.sso import challenge_of
 from peregrine.modules.esi.tokens import sealed_tokens
 from peregrine.ports.clock import Clock
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.esi import Sso, SsoCharacter, SsoMisconfigured, SsoMistrusted, SsoRefused, TokenPair
 from peregrine.ports.eve import AuthState, Character, EveStore, Profile
-from peregrine.ports.login import Begun, SignedIn
+from peregrine.ports.login import Begun, Proven, SignedIn
 from peregrine.ports.records import Record, RecordStore
-from peregrine.ports.shelves import SESSION_CLAIM, SESSIONS, membership_record
+from peregrine.ports.shelves import SESSION_CLAIM, SESSIONS
 from peregrine.ports.vault import Vault
 
 STATE_LASTS: Final[Duration] = 15 * MINUTE
 SESSION_LASTS: Final[Duration] = 24 * HOUR
-FIRST_ADMIN: Final = "eve-first-user"
-"""The record of the first user's rights: there is one, so there is one first user."""
 GROUP: Final = "authenticated"
 
 _log = logging.getLogger(__name__)
@@ -57,6 +54,15 @@ class LoginNeeds:
     clock: Clock
     entropy: Entropy
     sign: Sign
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What a proof leaves for keeping it. ``user_id``: to whom the character is added."""
+
+    pair: TokenPair
+    character: SsoCharacter
+    user_id: str | None
 
 
 class EveLogin:
@@ -87,15 +93,28 @@ class EveLogin:
         await self._needs.store.put_auth_state(kept)
         return Begun(url, state, STATE_LASTS)
 
-    async def finish(self, code: str, state: str) -> SignedIn:
-        """See the port. A crash after the profile was stored costs a new login, nothing else."""
+    @property
+    def first_is_admin(self) -> bool:
+        """Whether the first user becomes ``super_admin``."""
+        return self._settings.first_is_admin
+
+    async def prove(self, code: str, state: str) -> Proven:
+        """See the port."""
         begun = await self._needs.store.take_auth_state(state, now=self._needs.clock.now())
         if begun is None:
             raise Invalid.at("/state", "is unknown, used already, or older than 15 minutes: sign in again")
         pair, character = await self._proven(code, begun)
-        user_id = await self._keep(pair, character, begun)
-        await self._make_first_admin(user_id)
-        return await self._session(user_id, character)
+        return Proven(character_id=character.character_id, ticket=_Ticket(pair, character, begun.user_id))
+
+    async def keep(self, proven: Proven) -> SignedIn:
+        """See the port. A crash after the profile was stored costs a new login, nothing else."""
+        ticket = proven.ticket
+        assert isinstance(ticket, _Ticket)
+        user_id = await self._keep(ticket)
+        signed = await self._session(user_id, ticket.character)
+        if self._settings.first_is_admin and not await self._needs.store.has_other_users(user_id):
+            return replace(signed, is_only_user=True)
+        return signed
 
     async def _proven(self, code: str, begun: AuthState) -> tuple[TokenPair, SsoCharacter]:
         try:
@@ -109,13 +128,14 @@ class EveLogin:
         except SsoMisconfigured as error:
             raise self._unavailable(error) from None
 
-    async def _keep(self, pair: TokenPair, character: SsoCharacter, begun: AuthState) -> str:
+    async def _keep(self, ticket: _Ticket) -> str:
         """Store the pilot; the user's id. A character that changed hands belongs to whoever signs in with it now."""
+        pair, character = ticket.pair, ticket.character
         store, now, id = self._needs.store, self._needs.clock.now(), character.character_id
         stored = await store.profile_of(id)
         is_same = stored is not None and stored.character_owner_hash in ("", character.owner_hash)
         known = stored.user_id if stored is not None and is_same else None
-        user_id = begun.user_id or known or self._needs.entropy.new_id()
+        user_id = ticket.user_id or known or self._needs.entropy.new_id()
         if not await store.characters_of([id]):
             await store.put_characters([Character(character_id=id, name=character.name)], now=now)
         if stored is not None and is_same and stored.valid and stored.refresh_token and not pair.refresh_token:
@@ -136,19 +156,6 @@ class EveLogin:
         await store.put_profile(profile, now=now)
         return user_id
 
-    async def _make_first_admin(self, user_id: str) -> None:
-        """Where a setting says so, give all rights to the user who is the only one there ever was."""
-        needs, now = self._needs, self._needs.clock.now()
-        if not self._settings.first_is_admin or await needs.store.has_other_users(user_id):
-            return
-        membership = Membership(subject=f"user:{user_id}", member_of=SUPER_ADMIN)
-        try:
-            record = membership_record(FIRST_ADMIN, membership, by="eve-login", at=now)
-            await needs.records.put_record(record, expected_revision=0, now=now)
-            _log.warning("first_user_is_super_admin", extra={"user": user_id})
-        except Stale:
-            return
-
     async def _session(self, user_id: str, character: SsoCharacter) -> SignedIn:
         """A session that lasts until it is ended or a day is over."""
         needs, now = self._needs, self._needs.clock.now()
@@ -168,8 +175,6 @@ class EveLogin:
         }
         return SignedIn(
             user_id=user_id,
-            character_id=character.character_id,
-            character_name=character.name,
             token=needs.sign(claims),
             expires_at=expires_at,
         )
