@@ -44,7 +44,9 @@ def login_routes(signing: Signing, buckets: Buckets) -> Routes:
     """The routes of this file."""
     routes = Routes("login")
 
-    @routes.add("GET", "/auth/eve/login", needs=Demand.NOTHING, answers="text/plain", status=303, refuses=[404, 429])
+    @routes.add(
+        "GET", "/auth/eve/login", needs=Demand.NOTHING, answers="text/plain", status=303, refuses=[404, 429, 503]
+    )
     async def begin_eve_login(call: Call) -> Response:
         """Go to EVE Online to sign in"""
         login = _configured(signing)
