@@ -81,7 +81,7 @@ SELECT EXISTS (SELECT 1 FROM user_profiles WHERE user_id < ?1)
 -- name: expiring
 -- Profiles whose tokens end soon, the soonest first, behind a place.
 SELECT * FROM user_profiles
-WHERE valid = 1 AND refresh_token <> '' AND coalesce(token_expiry, 0) <= ?1
+WHERE valid = 1 AND refresh_token <> '' AND coalesce(token_expiry, 0) BETWEEN ?2 AND ?1
     AND (coalesce(token_expiry, 0), character_id) > (?2, ?3)
 ORDER BY coalesce(token_expiry, 0), character_id LIMIT ?4;
 
