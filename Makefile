@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # ── verbs ────────────────────────────────────────────────────────────────────────────────────────
 
-.PHONY: help run demo test check test-all bench sim attack golden lock clean venv
+.PHONY: help run demo demo-eve test check test-all bench sim attack golden lock clean venv
 
 help: ## this list
 	@printf 'make VERB [ARGS="…"]\n\n'
@@ -31,6 +31,9 @@ run: $(VENV)/.run-stamp ## start the service; ARGS="--port 8001" are passed on
 
 demo: $(VENV)/.run-stamp ## a guided minute with a throw-away store
 	@exec $(BIN)/peregrine demo $(ARGS)
+
+demo-eve: $(VENV)/.run-stamp ## the EVE Online tasks against a fake EVE, with 100,000 characters; some minutes
+	@exec $(BIN)/peregrine demo --eve $(ARGS)
 
 test: $(VENV)/.dev-stamp ## the fast test suite, 300 simulated histories included
 	@$(BIN)/python -m tests.services.mongo_server install || true

@@ -14,7 +14,7 @@ or the command line does not use is never loaded. Inside the house nobody import
 
 from __future__ import annotations
 
-__all__ = ["Context", "PermanentError", "RetryLater", "__version__", "executor", "function"]
+__all__ = ["Context", "PermanentError", "RetryLater", "__version__", "executor", "function", "provide"]
 
 _VERSION = "0.1.0"
 _HOMES = {
@@ -23,6 +23,7 @@ _HOMES = {
     "RetryLater": "peregrine.executors.context",
     "executor": "peregrine.executors.custom",
     "function": "peregrine.executors.callables",
+    "provide": "peregrine.modules.provided",
 }
 
 

@@ -5,7 +5,8 @@ from peregrine.executors.context import Context as Context
 from peregrine.executors.context import PermanentError as PermanentError
 from peregrine.executors.context import RetryLater as RetryLater
 from peregrine.executors.custom import executor as executor
+from peregrine.modules.provided import provide as provide
 
-__all__ = ["Context", "PermanentError", "RetryLater", "__version__", "executor", "function"]
+__all__ = ["Context", "PermanentError", "RetryLater", "__version__", "executor", "function", "provide"]
 
 __version__: str

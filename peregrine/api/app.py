@@ -25,6 +25,7 @@ from peregrine.api.problems import answer_bug, answer_framework, answer_refusal
 from peregrine.api.proxies import Proxies
 from peregrine.api.remembering import once
 from peregrine.api.routes import bundles, catalogue, executions, rights, tasks
+from peregrine.api.routes.login import BEGUN, Signing, login_routes
 from peregrine.api.routes.logs import log_routes
 from peregrine.api.routes.status import Reporting, status_routes
 from peregrine.api.shell import Shell
@@ -64,6 +65,8 @@ class ApiDeps:
     """How often one caller may ask; None: as often as they like."""
     proxies: Sequence[str] = ()
     """Addresses and networks whose ``X-Forwarded-For`` is believed."""
+    signing: Signing = field(default_factory=Signing)
+    """How people sign in with EVE Online, and out."""
 
 
 def create_app(deps: ApiDeps) -> ASGIApp:
@@ -119,7 +122,8 @@ def operations_of(deps: ApiDeps) -> Sequence[Operation]:
         board=StatusBoard(deps.means, deps.memory), version=deps.version, render_metrics=deps.render_metrics
     )
     groups = (tasks.routes, executions.routes, log_routes(), bundles.routes, catalogue.routes,
-              status_routes(reporting), rights.routes)  # fmt: skip
+              status_routes(reporting), rights.routes,
+              login_routes(deps.signing, Buckets(BEGUN, deps.means.clock.monotonic)))  # fmt: skip
     every = [operation for group in groups for operation in group.operations]
     return sorted(every, key=lambda operation: operation.paths[0].count("{"))
 
@@ -174,6 +178,8 @@ def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[
             demanded = None if operation.own_access else _permission(operation.needs, desk)
             if demanded is not None:
                 await require(desk.means.grants, call.asker, demanded)
+            if operation.needs is Demand.CREDENTIALS:
+                call.refuse_strangers()
             key = call.idempotency_key if operation.method == "POST" and operation.remembered else None
             if key is None:
                 return await operation.endpoint(call)
@@ -212,7 +218,7 @@ def _permission(needs: Needs, desk: Desk) -> Permission | None:
             return needs
         case Demand.METRICS:
             return None if desk.metrics_public else Permission.READ
-        case Demand.NOTHING | Demand.ITS_OWN:
+        case Demand.NOTHING | Demand.ITS_OWN | Demand.CREDENTIALS:
             return None
 
 

@@ -82,6 +82,11 @@ class Call:
         """The execution that the path names. Raises NotFound for what can't be an id."""
         return ExecutionId(self.path_id("exec_id", "execution"))
 
+    @property
+    def stranger(self) -> Asker:
+        """Whoever asks, before it is known who: where no credentials are looked at."""
+        return stranger_of(self.request, self.desk)
+
     def path_id(self, name: str, what: str) -> str:
         """The id in the path under *name*. Raises NotFound for what can't be an id of a *what*."""
         text = str(self.request.path_params[name])

@@ -25,6 +25,8 @@ class Demand(Enum):
     """Everybody may call it."""
     ITS_OWN = "its_own"
     """The use case demands the permission of what the body asks for."""
+    CREDENTIALS = "credentials"
+    """Whoever is known may call it: it is about them alone."""
     METRICS = "metrics"
     """``scheduler.read``, unless a setting opens it."""
 

@@ -13,8 +13,16 @@ from typing import Any, Final
 
 from peregrine.api.app import ApiDeps, create_app
 from peregrine.api.patience import Rate
-from peregrine.app.credentials import Credentials, PublicKeys, prepare_credentials, tell_other_signer
+from peregrine.api.routes.login import Signing
+from peregrine.app.credentials import (
+    Credentials,
+    PublicKeys,
+    prepare_credentials,
+    session_signer,
+    tell_other_signer,
+)
 from peregrine.app.datadir import DataDir
+from peregrine.app.eve import Eve, EveNeeds, eve_of
 from peregrine.app.keys import Keys, admitted
 from peregrine.app.settings import Loaded, Settings, child_environment
 from peregrine.app.stores import HouseStore, embedded_store, hints_of, patiently, shared_store
@@ -23,11 +31,12 @@ from peregrine.app.written import span_text
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof
 from peregrine.auth.keys import KeyProof
+from peregrine.auth.sessions import SessionProof
 from peregrine.coordination.clock import ServerClock, SystemClock, SystemEntropy
 from peregrine.coordination.host import ProcHost, this_instance
 from peregrine.domain.draft import Limits
 from peregrine.domain.errors import BadConfiguration
-from peregrine.domain.moment import format_duration
+from peregrine.domain.moment import Moment, format_duration
 from peregrine.domain.permission import PUBLIC_PERMISSIONS
 from peregrine.engine.engine import Engine
 from peregrine.engine.needs import Needs
@@ -118,11 +127,13 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
         credentials = await prepare_credentials(settings, data_dir, ground.clock, keys)
         if settings.mongodb_uri is not None:
             await tell_other_signer(store, credentials.rules, clock)
-        executors = await _executors(loaded, ground, stack, port)
+        eve = _eve(ground, credentials, stack)
+        executors = await _executors(loaded, ground, stack, Outside(port, eve))
         engine = _engine(ground, executors)
         metrics.engine, metrics.locks = engine, ground.together.view
         proof = KeyProof(JwtProof(credentials.rules, ground.clock), store, ground.clock)
-        app = _app(_means(ground, engine, executors, proof), settings, proof, metrics)
+        signing = Signing(login=eve.login, sessions=SessionProof(proof, store, ground.clock))
+        app = _app(_means(ground, engine, executors, proof), settings, signing, metrics)
         yield Parts(
             app=app,
             engine=engine,
@@ -216,11 +227,13 @@ def _means(ground: Ground, engine: Engine, executors: Executors, keys: KeyProof)
     )
 
 
-def _app(means: Means, settings: Settings, proof: KeyProof, metrics: MetricsObserver) -> Any:
+def _app(means: Means, settings: Settings, signing: Signing, metrics: MetricsObserver) -> Any:
+    assert isinstance(signing.sessions, SessionProof)
     return create_app(
         ApiDeps(
             means=means,
-            identity=proof,
+            identity=signing.sessions,
+            signing=signing,
             version=VERSION,
             render_metrics=lambda: (metrics.render(), CONTENT_TYPE),
             prefix=settings.api_prefix,
@@ -252,7 +265,30 @@ def engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, port: int) -> Executors:
+def _eve(ground: Ground, credentials: Credentials, stack: AsyncExitStack) -> Eve:
+    needs = EveNeeds(
+        settings=ground.settings,
+        version=VERSION,
+        store=ground.store.eve,
+        records=ground.store,
+        vault=ground.vault,
+        clock=ground.clock,
+        entropy=ground.entropy,
+        sign=session_signer(ground.settings, credentials.rules),
+        shared=ground.together.shared,
+    )
+    return eve_of(needs, stack)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What tasks meet outside the house: our own port, which is closed to them, and EVE."""
+
+    port: int
+    eve: Eve
+
+
+async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, outside: Outside) -> Executors:
     settings, store, clock = ground.settings, ground.store, ground.clock
     children = _children(settings)
     stack.push_async_callback(children.close)
@@ -262,11 +298,11 @@ async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, port
         raise BadConfiguration(f"SCHEDULER_FUNCTIONS: {error}") from None
     if settings.commands:
         CUSTOMS.add(command(children, CommandSettings(allow=settings.commands)))
-    egress = Egress(settings.egress_allow, deny=[f"0.0.0.0:{port}"])
+    egress = Egress(settings.egress_allow, deny=[f"0.0.0.0:{outside.port}"])
     http = HttpExecutor(egress, clock, version=VERSION, secrets=loaded.task_secrets)
     stack.push_async_callback(http.close)
     await http.open()
-    declared = system_tasks(ground)
+    declared = system_tasks(ground, outside.eve)
     await synchronise(store, clock, declared, ground.vault)
     return Executors(
         http=http,
@@ -277,10 +313,16 @@ async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, port
     )
 
 
-def system_tasks(ground: Ground) -> tuple[SystemTask, ...]:
+def system_tasks(ground: Ground, eve: Eve) -> tuple[SystemTask, ...]:
     """What the house brings itself. The clean-up keeps what the setting keeps: one retention, not two."""
     store, keep = ground.store, ground.settings.retention
-    declared = builtin_tasks(store=store, records=store, probes={"database": store.ping}, clock=ground.clock)
+
+    async def sweep_logins(now: Moment, limit: int) -> int:
+        return await store.eve.purge_auth_states(now=now, limit=limit)
+
+    probes = {"database": store.ping, **eve.probes}
+    builtin = builtin_tasks(store=store, records=store, probes=probes, sweeps=[sweep_logins], clock=ground.clock)
+    declared = (*builtin, *eve.tasks)
     return tuple(
         replace(
             task,

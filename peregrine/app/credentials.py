@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -107,6 +107,13 @@ def mint_for(settings: Settings, request: TokenRequest) -> str:
         claims["aud"] = settings.jwt_audience
     # A token of our own key is told by its kid where foreign ones carry another algorithm.
     return sign(claims, secret, kid="" if settings.jwt_algorithm is Algorithm.HS256 else OPERATOR_KID)
+
+
+def session_signer(settings: Settings, rules: JwtRules) -> Callable[[Mapping[str, Any]], str]:
+    """What makes a token of this service's own, which passes *rules*."""
+    added = {name: text for name, text in (("iss", rules.issuer), ("aud", rules.audience)) if text}
+    kid = "" if settings.jwt_algorithm is Algorithm.HS256 else OPERATOR_KID
+    return lambda claims: sign({**claims, **added}, rules.secret, kid=kid)
 
 
 def rules_of(settings: Settings, data_dir: DataDir, keys: PublicKeys | None = None) -> JwtRules:

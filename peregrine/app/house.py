@@ -23,6 +23,12 @@ class ThisHouse:
 
         return demo(flags)
 
+    def demo_eve(self, flags: Flags) -> int:
+        """Run the EVE Online tasks once."""
+        from peregrine.app.demo_eve import demo_eve
+
+        return demo_eve(flags)
+
     def settings(self, flags: Flags) -> tuple[Sequence[SettingLine], Sequence[str]]:
         """All settings, as they hold."""
         from peregrine.app.settings import load

@@ -101,7 +101,7 @@ async def admitted(store: HouseStore, vault: Vault, clock: Clock) -> Sealed:
 
     Raises:  BadConfiguration.
     """
-    ground = Ground(store=store, records=store, vault=vault, clock=clock)
+    ground = Ground(store=store, records=store, vault=vault, clock=clock, profiles=store.eve)
     needed = await admit(ground)
     if len(needed) > 1:
         hint = f"the store needs {len(needed)} keys; `peregrine keys rotate` seals all by the newest"
@@ -129,7 +129,7 @@ def rotate_keys(settings: Settings, tell: Tell) -> str:
 async def _rotate(keys: Keys, store: HouseStore, tell: Tell) -> str:
     await store.open()
     try:
-        ground = Ground(store=store, records=store, vault=AesVault(keys), clock=SystemClock())
+        ground = Ground(store=store, records=store, vault=AesVault(keys), clock=SystemClock(), profiles=store.eve)
         await admit(ground)
         await seal_old(ground, store.rewrite)
         if await is_whole(ground):
@@ -143,7 +143,8 @@ async def _rotate(keys: Keys, store: HouseStore, tell: Tell) -> str:
 
 
 def _said(sealed: Sealed, key_id: str) -> str:
-    said = f"{sealed.tasks} tasks were sealed anew; the key {key_id} holds"
+    pilots = f" and the tokens of {sealed.tokens} pilots" if sealed.tokens else ""
+    said = f"{sealed.tasks} tasks{pilots} were sealed anew; the key {key_id} holds"
     if sealed.lost:
         return f"{said}; {sealed.lost} secrets can't be opened by any key here and stay as they are: give their key"
     if sealed.needed:

@@ -29,6 +29,7 @@ from peregrine.app.written import (
     one_of,
     origin,
     program,
+    scope,
     span,
     span_text,
     whole,
@@ -120,6 +121,16 @@ _Targets = Annotated[tuple[str, ...], _read(list_of(read_entry))]
 _Programs = Annotated[tuple[str, ...], _read(list_of(program))]
 _Origins = Annotated[tuple[str, ...], _read(list_of(origin))]
 _Networks = Annotated[tuple[str, ...], _read(list_of(network))]
+_Contact = Annotated[
+    str,
+    _read(
+        matching(
+            r"[!-~]+@[!-~]+\.[!-~]+|https?://[!-~]+",
+            "write a mail address, or the URL of a page that says how to reach you",
+        )
+    ),
+]
+_Scopes = Annotated[tuple[str, ...], _read(list_of(scope))]
 _Rate = Annotated[int, _read(whole(0, 1_000_000))]
 _SigningSecret = Annotated[SecretStr, BeforeValidator(_signing_secret)]
 _EncryptionKey = Annotated[SecretStr, _readable(read_key)]
@@ -233,6 +244,37 @@ class Settings(BaseSettings):
     metrics_public: _Flag = Field(
         True, alias="METRICS_PUBLIC", description="Whether `/metrics` answers without credentials."
     )
+
+    esi_contact: _Contact = Field(
+        "", alias="ESI_CONTACT",
+        description="Mail address or page where CCP reaches whoever runs this; sent with every question to EVE Online. "
+        "Set, it turns the EVE system tasks on.",
+    )  # fmt: skip
+    esi_base_url: _Link = Field(
+        "https://esi.evetech.net", alias="ESI_BASE_URL", description="Where EVE Online's public API is."
+    )
+    eve_sso_url: _Link = Field(
+        "https://login.eveonline.com", alias="EVE_SSO_URL", description="Where EVE Online's sign-in is."
+    )
+    eve_client_id: str = Field(
+        "", alias="EVE_CLIENT_ID",
+        description="Client id of your application at EVE Online; turns the login and the token refresh on.",
+    )  # fmt: skip
+    eve_client_secret: SecretStr | None = Field(
+        None, alias="EVE_CLIENT_SECRET", description="Its secret; without one it is a public client."
+    )
+    eve_redirect_uri: _Link = Field(
+        "", alias="EVE_REDIRECT_URI",
+        description="Callback address registered there: where browsers find `/auth/eve/callback` of this service.",
+    )  # fmt: skip
+    eve_scopes: _Scopes = Field(
+        ("publicData",), alias="EVE_SCOPES",
+        description="Scopes (comma list) that the login asks EVE for.",
+    )  # fmt: skip
+    eve_first_user_is_admin: _Flag = Field(
+        False, alias="EVE_FIRST_USER_IS_ADMIN",
+        description="Whether the first user who ever signs in with EVE becomes `super_admin`.",
+    )  # fmt: skip
 
     log_level: Annotated[LogLevel, _read(one_of(LogLevel))] = Field(
         LogLevel.INFO, alias="LOG_LEVEL", description="debug, info, warning or error."
@@ -361,6 +403,11 @@ def _check_together(settings: Settings) -> None:
         raise BadConfiguration(f"JWT_ALGORITHM={settings.jwt_algorithm} needs JWT_JWKS_URL or JWT_JWKS_FILE")
     if settings.jwt_jwks_url and settings.jwt_jwks_file:
         raise BadConfiguration("JWT_JWKS_URL and JWT_JWKS_FILE: set one of them")
+    needs = {"ESI_CONTACT": settings.esi_contact, "EVE_REDIRECT_URI": settings.eve_redirect_uri}
+    if settings.eve_client_id and (missing := [name for name, value in needs.items() if not value]):
+        raise BadConfiguration(f"EVE_CLIENT_ID needs {' and '.join(missing)} too")
+    if settings.eve_client_secret is not None and not settings.eve_client_id:
+        raise BadConfiguration("EVE_CLIENT_SECRET needs EVE_CLIENT_ID")
 
 
 def _task_secrets() -> dict[str, str]:
@@ -410,7 +457,7 @@ def _slips() -> list[str]:
     known |= {str(field.alias) + _FILE for field in Settings.model_fields.values() if _is_secret(field)}
     warnings = []
     for variable in sorted(os.environ):
-        if variable.startswith(("SCHEDULER_", "JWT_")) and variable not in known:
+        if variable.startswith(("SCHEDULER_", "JWT_", "EVE_", "ESI_")) and variable not in known:
             if not variable.startswith(TASK_SECRET):
                 near = difflib.get_close_matches(variable, sorted(known), 1)
                 warnings.append(f"{variable} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))

@@ -19,6 +19,7 @@ Parser: TypeAlias = Callable[[str], object]
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+_SCOPE = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _ORIGIN = re.compile(r"https?://[^\s/?#@\\]+", re.ASCII)
 
 
@@ -112,6 +113,12 @@ def origin(text: str) -> None:
     """Raises ValueError unless *text* is a web origin: scheme, host and perhaps a port."""
     if not _ORIGIN.fullmatch(text):
         raise ValueError(f'{text!r} is no origin; write for example "https://ops.example.org"')
+
+
+def scope(text: str) -> None:
+    """Raises ValueError unless *text* is the name of a scope."""
+    if not _SCOPE.fullmatch(text):
+        raise ValueError(f'{text!r} is no scope; write for example "publicData,esi-skills.read_skills.v1"')
 
 
 def program(text: str) -> None:

@@ -24,6 +24,7 @@ from peregrine.domain.payload import JsonObject, JsonValue
 from peregrine.domain.permission import ANYBODY, SIGNED_IN, SUPER_ADMIN, is_subject
 from peregrine.ports.clock import Clock
 from peregrine.ports.identity import Principal
+from peregrine.ports.shelves import SESSION_CLAIM
 from peregrine.wire.strict_json import read_json
 
 SECRET_BYTES_MIN: Final = 32
@@ -183,6 +184,7 @@ def principal_from(claims: JsonObject, expires_at: Moment) -> Principal:
         scopes=tuple(_names(claims, "scopes")),
         subjects=subjects_of(*singles, *groups, *roles),
         expires_at=expires_at,
+        session=_id(claims, SESSION_CLAIM),
     )
 
 

@@ -61,6 +61,10 @@ class House(Protocol):
         """Run a guided demonstration until it is told to stop; the exit code."""
         ...
 
+    def demo_eve(self, flags: Flags) -> int:
+        """Run the EVE Online tasks once against a fake EVE; the exit code."""
+        ...
+
     def settings(self, flags: Flags) -> tuple[Sequence[SettingLine], Sequence[str]]:
         """All settings as they hold, and what looks like a slip of the pen."""
         ...

@@ -68,10 +68,11 @@ def serve(house: House, flags: Flags) -> int:
 
 
 @click.command("demo")
+@click.option("--eve", is_flag=True, help="Show the EVE Online tasks instead, against a fake EVE; ends by itself.")
 @with_house("port")
-def demo(house: House, flags: Flags) -> int:
+def demo(house: House, flags: Flags, *, eve: bool) -> int:
     """Run the service with a handful of tasks that show what it does, in a data directory of its own (data-demo)."""
-    return house.demo(flags)
+    return house.demo_eve(flags) if eve else house.demo(flags)
 
 
 @click.group("config", short_help="Show or check the settings.")

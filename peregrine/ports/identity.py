@@ -20,6 +20,8 @@ class Principal:
     expires_at: Moment | None = None
     is_known: bool = True
     """False for a request without credentials."""
+    session: str = ""
+    """The session that the credentials hold good for; empty: they hold by themselves, to their end."""
 
 
 NOBODY: Final = Principal(id="anonymous", subjects=(ANYBODY,), is_known=False)

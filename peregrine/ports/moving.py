@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from peregrine.domain.execution import Execution
 from peregrine.domain.ids import TaskId
@@ -18,6 +18,7 @@ from peregrine.domain.moment import Moment
 from peregrine.domain.occurrence import Skip
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.task import Tally, Task
+from peregrine.ports.eve import Alliance, Character, Corporation, Profile
 from peregrine.ports.records import Record
 
 
@@ -28,6 +29,14 @@ class Kind(StrEnum):
     TASKS = "tasks"
     EXECUTIONS = "executions"
     SKIPS = "occurrences that did not run"
+    PROFILES = "pilots"
+    CHARACTERS = "characters"
+    ALLIANCES = "alliances"
+    CORPORATIONS = "corporations"
+
+
+EVE_KINDS: Final = (Kind.PROFILES, Kind.CHARACTERS, Kind.ALLIANCES, Kind.CORPORATIONS)
+"""Kept by the ``eve`` of a store. Logins under way are not moved: they last a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +68,9 @@ class StoredSkip:
     decided_at: Moment
 
 
-Item: TypeAlias = Record | StoredTask | StoredExecution | StoredSkip
+EveItem: TypeAlias = Profile | Character | Alliance | Corporation
+"""Whole, with the moments that the store had put there; its id tells it from others of its kind."""
+Item: TypeAlias = Record | StoredTask | StoredExecution | StoredSkip | EveItem
 
 
 @dataclass(frozen=True, slots=True)

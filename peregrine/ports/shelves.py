@@ -16,6 +16,9 @@ API_KEYS: Final = "api_keys"
 ANSWERS: Final = "answers"
 AUDIT: Final = "audit"
 VAULT: Final = "vault"
+SESSIONS: Final = "sessions"
+SESSION_CLAIM: Final = "peregrine_session"
+"""The claim of our own tokens that names a session on its shelf. Foreign ones may say what they like under ``sid``."""
 
 
 def policy_record(id: str, policy: Policy, *, by: str, at: Moment) -> Record:

@@ -7,6 +7,7 @@ A check is a coroutine function that takes two empty stores, where from and wher
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Protocol, TypeAlias
 
 from peregrine.domain.errors import Stale
@@ -14,10 +15,12 @@ from peregrine.domain.execution import AttemptOutcome
 from peregrine.domain.ids import ExecutionId
 from peregrine.domain.moment import DAY, HOUR, MINUTE
 from peregrine.domain.payload import JsonObject
+from peregrine.ports.eve import Alliance, Character, Corporation, EveStore, Refreshing, Tokens
 from peregrine.ports.moving import Item, Kind, MovableStore
 from peregrine.ports.records import Record, RecordStore
 from peregrine.ports.store import Store
 from peregrine.testing.builders import NOW, a_new_execution, a_plan, a_task
+from peregrine.testing.eve_contract import a_character, a_corporation, a_profile, an_alliance
 from peregrine.testing.store_contract.steps import (
     all_executions,
     assert_adds_up,
@@ -33,6 +36,11 @@ from peregrine.testing.store_contract.story import tell
 
 class WholeStore(Store, RecordStore, MovableStore, Protocol):
     """Everything that a store in use can do, and to be moved."""
+
+    @property
+    def eve(self) -> EveStore:
+        """What it keeps of EVE Online."""
+        ...
 
 
 Check: TypeAlias = Callable[[WholeStore, WholeStore], Awaitable[None]]
@@ -84,6 +92,40 @@ async def _lived(store: WholeStore, seed: int = 1) -> None:
     for key in ("a", "b", "b", "c"):
         record = Record(collection="policies" if key != "c" else "audit", key=key, document={"key": key, "n": [1, 2.5]})
         await store.put_record(record, expected_revision=None, now=NOW)
+    await _with_eve(store)
+
+
+async def _with_eve(store: WholeStore) -> None:
+    """Pilots in every state of a refresh; groups that have vanished, and such as lack all that may be absent."""
+    eve = store.eve
+    await eve.put_characters(
+        [a_character(id) for id in range(1, 8)] + [Character(character_id=9, name="Bare")], now=NOW
+    )
+    await eve.put_alliances([an_alliance(1), an_alliance(2), Alliance(alliance_id=3, name="B", ticker="B")], now=NOW)
+    await eve.put_corporations([a_corporation(1), Corporation(corporation_id=2, name="B", ticker="B")], now=NOW)
+    await eve.vanish_alliances([2], now=NOW + 1)
+    await eve.vanish_corporations([1], now=NOW + 2)
+    for id in (1, 2, 3):
+        await eve.put_profile(a_profile(id, scopes=()), now=NOW)
+    wish = Refreshing(character_id=1, token_version=1, held_by=None, owner="somebody")
+    await eve.claim_refresh(wish, now=NOW + 3)
+    await eve.claim_refresh(replace(wish, character_id=2), now=NOW + 3)
+    await eve.invalidate_token(2, owner="somebody", reason="revoked", now=NOW + 4)
+    tokens = Tokens(access_token="a", refresh_token="r", expires_at=NOW + 5)
+    await eve.store_tokens(3, tokens, token_version=1, now=NOW + 6)
+
+
+async def check_pilots_are_refreshed_where_they_were_moved_to(source: WholeStore, target: WholeStore) -> None:
+    """The right to refresh is moved too: whoever held it there can't be asked any more, and is watched here."""
+    await _with_eve(source)
+    await move(source, target)
+
+    assert [await target.eve.profile_of(id) for id in (1, 2, 3)] == [
+        await source.eve.profile_of(id) for id in (1, 2, 3)
+    ]
+    tokens = Tokens(access_token="n", refresh_token="n", expires_at=NOW + 7)
+    assert not await target.eve.store_tokens(3, tokens, token_version=1, now=NOW)
+    assert await target.eve.store_tokens(3, tokens, token_version=2, now=NOW)
 
 
 async def check_everything_a_reader_sees_is_moved(source: WholeStore, target: WholeStore) -> None:

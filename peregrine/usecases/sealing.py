@@ -1,5 +1,5 @@
-"""Owns how the secrets of all tasks come to be sealed by the newest key, and which keys a store needs; must not know
-ciphers, or where keys are kept.
+"""Owns how secrets of tasks and tokens of pilots come to be sealed by the newest key, and which keys a store needs;
+must not know ciphers, or where keys are kept.
 
 On its shelf stand the ids of all keys that something may be sealed with, each with a word that it has sealed: a start
 without one of them, or with another in its place, is told so at once. A walk over the tasks only ever moves them
@@ -25,6 +25,7 @@ from peregrine.domain.query import (
 )
 from peregrine.domain.task import TaskView
 from peregrine.ports.clock import Clock
+from peregrine.ports.eve import ProfileStore, resealed_tokens
 from peregrine.ports.records import Record, RecordStore
 from peregrine.ports.shelves import VAULT
 from peregrine.ports.store import Store
@@ -34,6 +35,7 @@ KEYS: Final = "keys"
 WORD: Final = "peregrine"
 PLACE: Final = "vault/keys"
 TRIES_MAX: Final = 8
+TOKENS_PAGE: Final = 500
 WALKS_MAX: Final = 20
 """Others may write while it walks; each walk leaves only what was written meanwhile."""
 
@@ -49,6 +51,8 @@ class Sealed:
     """Sealed anew."""
     lost: int = 0
     """Secrets that no key here opens; they stay as they are."""
+    tokens: int = 0
+    """Pilots whose tokens were sealed anew."""
     needed: frozenset[str] = frozenset()
     """Older keys that runs which have not ended need still."""
 
@@ -61,6 +65,8 @@ class Ground:
     records: RecordStore
     vault: Vault
     clock: Clock
+    profiles: ProfileStore | None = None
+    """Where tokens lie that are sealed; None: nowhere."""
 
 
 async def admit(ground: Ground) -> frozenset[str]:
@@ -110,13 +116,14 @@ async def is_whole(ground: Ground) -> bool:
 
 
 async def seal_all(ground: Ground, tell: Tell = lambda done, of: None) -> Sealed:
-    """Walk over all tasks until a walk finds nothing to seal."""
-    tasks = 0
+    """Walk over all tasks, and all tokens, until a walk finds nothing to seal."""
+    tasks = tokens = 0
     for _ in range(WALKS_MAX):
         changed, lost = await _walk(ground, tell)
-        tasks += changed
-        if not changed:
-            return Sealed(tasks=tasks, lost=lost, needed=await _needed(ground))
+        resealed, lost_tokens = await _walk_tokens(ground)
+        tasks, tokens = tasks + changed, tokens + resealed
+        if not changed and not resealed:
+            return Sealed(tasks=tasks, lost=lost + lost_tokens, tokens=tokens, needed=await _needed(ground))
     raise Unavailable("tasks change too fast")
 
 
@@ -151,6 +158,28 @@ async def _seal(ground: Ground, view: TaskView) -> tuple[bool, int]:
     except (Stale, NotFound):
         pass  # somebody was quicker; the next walk looks again
     return True, lost
+
+
+async def _walk_tokens(ground: Ground) -> tuple[int, int]:
+    """How many pilots' tokens were not sealed by the newest key, and how many tokens are lost.
+
+    Each is replaced only where it lies as it was read: a refresh that is quicker seals by the newest key itself.
+    """
+    changed = lost = after = 0
+    while ground.profiles is not None:
+        page = await ground.profiles.sealed_tokens(after=after, limit=TOKENS_PAGE)
+        found = []
+        for sealed in page:
+            new, missing = resealed_tokens(ground.vault, sealed)
+            lost += missing
+            if new != sealed:
+                found.append((sealed, new))
+        await ground.profiles.reseal_tokens(found, now=ground.clock.now())
+        changed += len(found)
+        if len(page) < TOKENS_PAGE:
+            break
+        after = page[-1].character_id
+    return changed, lost
 
 
 async def _needed(ground: Ground) -> frozenset[str]:

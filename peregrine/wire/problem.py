@@ -61,6 +61,7 @@ class Refusal(Exception):
 # What the door itself refuses: code → (status, title).
 DOOR: Final[dict[str, tuple[int, str]]] = {
     "not_found": (404, "Not found"),
+    "eve_not_configured": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
     "csrf": (403, "Forbidden"),
     "body_too_large": (413, "Body too large"),

@@ -63,6 +63,10 @@ ROWS: Final[list[tuple[str, str, Any, int, frozenset[str]]]] = [
     ("POST", "/scheduler/api-keys", {"name": "k", "groups": ["monitoring"]}, 201, ADMINS),
     ("DELETE", "/scheduler/api-keys/{key_id}", None, 200, ADMINS),
     ("GET", "/scheduler/audit", None, 200, ADMINS),
+    ("GET", "/auth/eve/login", None, 404, ANYBODY),
+    ("GET", "/auth/eve/callback", None, 404, ANYBODY),
+    ("GET", "/auth/me", None, 200, SIGNED_IN),
+    ("POST", "/auth/logout", None, 200, SIGNED_IN),
     ("GET", "/healthz", None, 200, ANYBODY),
     ("GET", "/readyz", None, 200, ANYBODY),
     ("GET", "/metrics", None, 200, ANYBODY),
@@ -73,5 +77,5 @@ ROWS: Final[list[tuple[str, str, Any, int, frozenset[str]]]] = [
     ("GET", "/docs/swagger-ui.css", None, 200, ANYBODY),
     ("GET", "/docs/favicon-32x32.png", None, 200, ANYBODY),
 ]
-NO_IDENTITY: Final = {"/healthz", "/readyz", "/openapi.json"}
+NO_IDENTITY: Final = {"/healthz", "/readyz", "/openapi.json", "/auth/eve/login", "/auth/eve/callback"}
 """Routes that do not look at credentials at all, so bad ones do not matter (and ``/docs``, and public metrics)."""

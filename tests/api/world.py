@@ -13,6 +13,7 @@ from peregrine.api.app import ApiDeps, create_app
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import JwtProof, JwtRules, sign
 from peregrine.auth.keys import KeyProof
+from peregrine.auth.sessions import SessionProof
 from peregrine.coordination.memory import MemoryBus
 from peregrine.domain.errors import Fault, Unavailable
 from peregrine.domain.ids import TaskId
@@ -99,8 +100,9 @@ class World:
             grants=StoredGrants(self.records, self.clock, public=public),
             engine=self.engine, check=check, keys=self.proof, **changes.pop("means", {}),
         )  # fmt: skip
+        self.sessions = SessionProof(self.proof, self.records, self.clock)
         self.deps = ApiDeps(
-            means=self.means, identity=self.proof, version="9.9.9",
+            means=self.means, identity=self.sessions, version="9.9.9",
             render_metrics=lambda: (b"# metrics\n", "text/plain; version=0.0.4"), memory=lambda: 64 << 20, **changes,
         )  # fmt: skip
         self.app = create_app(self.deps)

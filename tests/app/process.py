@@ -20,7 +20,8 @@ SOON = 30.0
 
 def environment(**settings: str) -> dict[str, str]:
     """Nothing of the developer's own, and *settings*."""
-    ours = ("SCHEDULER_", "JWT_", "MONGODB_", "REDIS_", "PEREGRINE_", "LOG_", "HOST", "PORT", "API_PREFIX")
+    ours = ("SCHEDULER_", "JWT_", "MONGODB_", "REDIS_", "PEREGRINE_", "LOG_", "HOST", "PORT", "API_PREFIX", "EVE_",
+            "ESI_")  # fmt: skip
     kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     return kept | {"PYTHONPATH": str(ROOT), "PORT": "0"} | settings
 

@@ -116,6 +116,25 @@ def test_the_state_cleanup_counts_what_it_removed() -> None:
     assert (outcome.output, shelf.expired) == ("Removed 2345 expired records", 0)
 
 
+def test_the_state_cleanup_sweeps_other_shelves_too() -> None:
+    """What lies elsewhere is removed in the same bites, and counted."""
+    shelf, logins = Sweeper(3), Sweeper(1500)
+
+    async def sweep(now: int, limit: int) -> int:
+        return await logins.sweep_records(now=now, limit=limit)
+
+    made = builtin_tasks(
+        store=Attic(0),  # type: ignore[arg-type]
+        records=shelf,  # type: ignore[arg-type]
+        probes={},
+        sweeps=[sweep],
+        clock=ManualClock(),
+    )
+    task = next(one for one in made if one.task_name == "state_cleanup")
+
+    assert (run(task).output, logins.expired) == ("Removed 1503 expired records", 0)
+
+
 def test_the_task_cleanup_keeps_thirty_days() -> None:
     """Executions older than the retention in its parameters go, in bites; younger ones are not asked for."""
     attic = Attic(1500)

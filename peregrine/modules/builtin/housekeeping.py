@@ -6,11 +6,12 @@ In bounded bites, so that a long clean-up never holds up a claim; what was remov
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from peregrine.domain.execution import Outcome
 from peregrine.domain.ids import TaskId
-from peregrine.domain.moment import DAY, MINUTE, Duration, format_duration, parse_duration
+from peregrine.domain.moment import DAY, MINUTE, Duration, Moment, format_duration, parse_duration
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import Policy, Priority
 from peregrine.ports.clock import Clock
@@ -25,12 +26,21 @@ KEEP_EXECUTIONS: Final[Duration] = 30 * DAY
 KEEP_STATES: Final[Duration] = DAY
 
 
-def state_cleanup(records: RecordStore, clock: Clock) -> SystemTask:
-    """The task that removes expired login states, remembered answers and other temporary records."""
+Sweep: TypeAlias = Callable[[Moment, int], Awaitable[int]]
+"""Removes up to so many things that have expired at a moment; how many."""
+
+
+def state_cleanup(records: RecordStore, clock: Clock, *others: Sweep) -> SystemTask:
+    """The task that removes expired login states, remembered answers and other temporary records.
+
+    *others* sweep what lies elsewhere.
+    """
 
     async def work(parameters: JsonObject, context: RunContext) -> Outcome:
         now = clock.now()
         removed = await _in_bites(lambda: records.sweep_records(now=now, limit=BITE), context)
+        for sweep in others:
+            removed += await _in_bites(partial(sweep, now, BITE), context)
         return Outcome.succeeded(f"Removed {removed} expired records", removed=removed)
 
     return SystemTask(

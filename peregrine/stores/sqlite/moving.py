@@ -13,15 +13,15 @@ from peregrine.domain.ids import TaskId
 from peregrine.domain.occurrence import Reason, Skip
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import rank
-from peregrine.ports.moving import Item, Kind, Load, StoredExecution, StoredSkip, StoredTask
+from peregrine.ports.moving import EVE_KINDS, Item, Kind, Load, StoredExecution, StoredSkip, StoredTask
 from peregrine.ports.records import Record
-from peregrine.stores.sqlite import history, rows, steps, tasks
+from peregrine.stores.sqlite import eve, history, rows, steps, tasks
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
 from peregrine.stores.sqlite.settling import Days
 
-_COUNTS: Final = {
+_COUNTS: Final[dict[Kind, str]] = {
     Kind.RECORDS: "count_all_records",
     Kind.TASKS: "count_all_task_progress",
     Kind.EXECUTIONS: "count_all_executions",
@@ -30,6 +30,8 @@ _COUNTS: Final = {
 
 
 def count_items(db: apsw.Connection, kind: Kind) -> int:
+    if kind in EVE_KINDS:
+        return eve.count_items(db, kind)
     return steps.number(db, SQL[_COUNTS[kind]])
 
 
@@ -48,6 +50,9 @@ def read_items(db: apsw.Connection, definitions: Definitions, kind: Kind, after:
         case Kind.SKIPS:
             found = list(db.execute(SQL["move_skips"], (int(after or 0), limit)))
             return _load([_skip(row) for row in found], found, limit, _number)
+        case _:
+            ids, items = eve.read_items(db, kind, int(after or 0), limit)
+            return Load(items, str(ids[-1]) if len(ids) == limit else None)
 
 
 def _load(items: Sequence[Item], found: Sequence[Row], limit: int, place: Any) -> Load:
@@ -105,6 +110,8 @@ def lay_items(db: apsw.Connection, items: Sequence[Item]) -> int:
                 laid += _lay_skip(db, item)
             case StoredExecution():
                 executions.append(item)
+            case _:
+                laid += eve.lay_item(db, item)
     return laid + _lay_executions(db, executions)
 
 

@@ -42,6 +42,7 @@ from peregrine.ports.store import (
 from peregrine.stores.sqlite import care, claiming, history, migrate, moving, place, queueing, records, settling, tasks
 from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
 from peregrine.stores.sqlite.definitions import Definitions
+from peregrine.stores.sqlite.eve import SqliteEve
 from peregrine.stores.sqlite.folding import Folding, fold_all
 from peregrine.stores.sqlite.surroundings import Surroundings
 
@@ -80,6 +81,7 @@ class SqliteStore:
         self._folding = Folding(partial(self._connect, reads_only=False))
         self._around = Surroundings(path, self._ballast, self._folding)
         self._writer = Writer(partial(self._connect, reads_only=False), self._around, damaged=self._remember_damage)
+        self.eve: Final = SqliteEve(self._writer, self._readers)
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
