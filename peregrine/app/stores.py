@@ -17,6 +17,7 @@ from peregrine.cli.house import Undone
 from peregrine.domain.errors import BadConfiguration, Unavailable
 from peregrine.domain.moment import MINUTE, SECOND, Duration, Moment, format_duration
 from peregrine.ports.clock import Clock
+from peregrine.ports.eve import EveStore
 from peregrine.ports.records import RecordStore
 from peregrine.ports.store import Store
 from peregrine.stores.sqlite.store import SqliteStore
@@ -29,7 +30,12 @@ TRY_AGAIN_AFTER: Final[Duration] = 2 * SECOND
 
 
 class HouseStore(Store, RecordStore, Protocol):
-    """A store that a service can live on: the verbs, the shelf, and what its care needs."""
+    """A store that a service can live on: the verbs, the shelf, EVE's collections, and what its care needs."""
+
+    @property
+    def eve(self) -> EveStore:
+        """What is known of EVE Online."""
+        ...
 
     async def facts(self) -> Mapping[str, str | int]:
         """What an operator may want to know of it; ``file_bytes`` and ``wal_bytes`` among it, 0 where there is none."""

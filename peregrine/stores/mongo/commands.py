@@ -46,7 +46,14 @@ INSTANCES: Final = "scheduler_instances"
 RECORDS: Final = "scheduler_records"
 BUNDLES: Final = "scheduler_bundles"
 META: Final = "scheduler_meta"
-COLLECTIONS: Final = (TASKS, EXECUTIONS, SKIPS, SLOTS, INSTANCES, RECORDS, BUNDLES, META)
+PROFILES: Final = "user_profiles"
+AUTH_STATES: Final = "auth_states"
+CHARACTERS: Final = "characters"
+ALLIANCES: Final = "alliances"
+CORPORATIONS: Final = "corporations"
+EVE: Final = (PROFILES, AUTH_STATES, CHARACTERS, ALLIANCES, CORPORATIONS)
+"""What an earlier program calls so too, and shares with us."""
+COLLECTIONS: Final = (TASKS, EXECUTIONS, SKIPS, SLOTS, INSTANCES, RECORDS, BUNDLES, META, *EVE)
 
 _CODEC: Final = CodecOptions[Document](
     datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
@@ -214,6 +221,15 @@ class Commands:
 
         async def read() -> set[str]:
             return set(await self._collections[name].index_information())
+
+        return await self._run(read, writes=False)
+
+    async def index_keys(self, name: str) -> set[tuple[str, ...]]:
+        """The fields of each index that a collection has, in order, whatever it is called."""
+
+        async def read() -> set[tuple[str, ...]]:
+            found = await self._collections[name].index_information()
+            return {tuple(str(field) for field, _ in index["key"]) for index in found.values()}
 
         return await self._run(read, writes=False)
 

@@ -39,6 +39,7 @@ from peregrine.stores.mongo.claiming import Claiming
 from peregrine.stores.mongo.commands import META, RECORDS, TASKS, Commands, Document, connect, told_truly
 from peregrine.stores.mongo.debts import Debts
 from peregrine.stores.mongo.definitions import Definitions
+from peregrine.stores.mongo.eve import MongoEve
 from peregrine.stores.mongo.executions import Numbers
 from peregrine.stores.mongo.history import History
 from peregrine.stores.mongo.indexes import SCHEMA, fingerprint, make_missing
@@ -87,6 +88,7 @@ class MongoStore:
         self._care = Care(self._commands, definitions, self._debts)
         self._shelf = Shelf(self._commands)
         self._moving = Moving(self._commands, definitions, numbers)
+        self.eve: Final = MongoEve(self._commands)
 
     def _make_commands(self, uri: str, database: str) -> Commands:
         return Commands(connect(uri), database)
@@ -102,6 +104,7 @@ class MongoStore:
         schema = await self._schema()
         if schema.get("indexes") != fingerprint():
             await make_missing(self._commands)
+        await self.eve.prepare()
         self._taken_over = await take_over(self._commands, now)
         await self._debts.pay_all()
         self._is_open = True
