@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -27,18 +27,11 @@ from peregrine.testing.eve_contract import (
     claim,
     profile,
 )
-from tests.services.mongo_places import URI, MongoStores
+from tests.services.mongo_places import MongoStores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
 
 BORN = datetime(2010, 5, 6, 7, 8, 9, tzinfo=UTC)
-
-
-@pytest.fixture
-async def stores() -> AsyncIterator[MongoStores]:
-    given = MongoStores(URI, "peregrine_eve")
-    yield given
-    await given.close()
 
 
 @pytest.mark.parametrize("check", EVE_CHECKS, ids=lambda check: check.__name__)

@@ -28,6 +28,7 @@ from peregrine.ports.eve import (
     Tokens,
     Upsert,
 )
+from peregrine.ports.moving import EveItem, Kind, Load
 from peregrine.stores.mongo.commands import (
     ALLIANCES,
     AUTH_STATES,
@@ -82,6 +83,14 @@ class _Kind(Generic[Kept]):
 _CHARACTERS: Final[_Kind[Character]] = _Kind(CHARACTERS, "character_id", Character)
 _ALLIANCES: Final[_Kind[Alliance]] = _Kind(ALLIANCES, "alliance_id", Alliance)
 _CORPORATIONS: Final[_Kind[Corporation]] = _Kind(CORPORATIONS, "corporation_id", Corporation)
+
+
+_MOVED: Final[Mapping[Kind, tuple[str, str, type[EveItem]]]] = {
+    Kind.PROFILES: (PROFILES, "character_id", Profile),
+    Kind.CHARACTERS: (CHARACTERS, "character_id", Character),
+    Kind.ALLIANCES: (ALLIANCES, "alliance_id", Alliance),
+    Kind.CORPORATIONS: (CORPORATIONS, "corporation_id", Corporation),
+}
 
 
 class MongoEve:
@@ -329,6 +338,30 @@ class MongoEve:
         if not found or limit < 1:
             return 0
         return await self._commands.delete(AUTH_STATES, gone | {"_id": {"$in": [one["_id"] for one in found]}})
+
+    # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def count_items(self, kind: Kind) -> int:
+        """How many there are of a kind of EVE's."""
+        collection, _, _ = _MOVED[kind]
+        return await self._commands.count_all(collection, {})
+
+    async def read_items(self, kind: Kind, after: str, limit: int) -> Load:
+        """The next of a kind behind an id."""
+        collection, key, shape = _MOVED[kind]
+        behind = {key: {"$gt": int(after or 0)}}
+        found = await self._commands.find(collection, behind, sort=[(key, 1)], page=(0, limit))
+        more = str(int(found[-1][key])) if len(found) == limit else None
+        made: Callable[..., EveItem] = shape
+        return Load([_read(made, document) for document in found], more)
+
+    async def lay_items(self, items: Sequence[EveItem]) -> int:
+        """Store each as it was elsewhere, unless its id is there; how many were not."""
+        laid = 0
+        for collection, _, shape in _MOVED.values():
+            documents = [_document(one) for one in items if isinstance(one, shape)]
+            laid += len(documents) - len(await self._commands.insert(collection, documents))
+        return laid
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

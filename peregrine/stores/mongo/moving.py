@@ -7,14 +7,14 @@ dropped behind the last batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pymongo import IndexModel
 
 from peregrine.domain.errors import Conflict
 from peregrine.domain.ids import TaskId
 from peregrine.domain.occurrence import Reason, Skip
-from peregrine.ports.moving import Item, Kind, Load, StoredExecution, StoredSkip, StoredTask
+from peregrine.ports.moving import EVE_KINDS, EveItem, Item, Kind, Load, StoredExecution, StoredSkip, StoredTask
 from peregrine.ports.records import Record
 from peregrine.stores.mongo import executions, records
 from peregrine.stores.mongo.commands import EXECUTIONS, RECORDS, SKIPS, TASKS, Commands, Document
@@ -25,12 +25,13 @@ from peregrine.stores.mongo.definitions import (
     moved_fields,
     placed_document,
 )
+from peregrine.stores.mongo.eve import MongoEve
 from peregrine.stores.mongo.executions import Numbers
 from peregrine.stores.mongo.values import date, moment_of
 
 MANY: Final = 10_000
 """From so many on, an index is made to read them by."""
-_WHERE: Final = {
+_WHERE: Final[dict[Kind, tuple[str, dict[str, Any]]]] = {
     Kind.RECORDS: (RECORDS, {}),
     Kind.TASKS: (TASKS, VISIBLE),
     Kind.EXECUTIONS: (EXECUTIONS, {}),
@@ -44,12 +45,15 @@ _INDEX: Final = "peregrine_moving"
 class Moving:
     """The verbs of a move."""
 
-    def __init__(self, commands: Commands, definitions: Definitions, numbers: Numbers) -> None:
+    def __init__(self, commands: Commands, definitions: Definitions, numbers: Numbers, eve: MongoEve) -> None:
         self._commands = commands
+        self._eve = eve
         self._definitions = definitions
         self._numbers = numbers
 
     async def count(self, kind: Kind) -> int:
+        if kind in EVE_KINDS:
+            return await self._eve.count_items(kind)
         return await self._commands.count_all(*_WHERE[kind])
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -64,6 +68,8 @@ class Moving:
                 return await self._read_executions(after, limit)
             case Kind.SKIPS:
                 return await self._read_made(kind, after, limit, _skip)
+            case _:
+                return await self._eve.read_items(kind, after, limit)
 
     async def _read_records(self, after: str, limit: int) -> Load:
         collection, _, key = after.partition("\0")
@@ -111,6 +117,7 @@ class Moving:
         laid = await self._lay(RECORDS, [records.document_of(one) for one in items if isinstance(one, Record)])
         laid += await self._lay_tasks([one for one in items if isinstance(one, StoredTask)])
         laid += await self._lay_skips([one for one in items if isinstance(one, StoredSkip)])
+        laid += await self._eve.lay_items([one for one in items if isinstance(one, EveItem)])
         moved = [one for one in items if isinstance(one, StoredExecution)]
         return laid + await self._lay(
             EXECUTIONS,

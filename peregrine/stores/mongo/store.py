@@ -87,8 +87,8 @@ class MongoStore:
         self._history = History(self._commands)
         self._care = Care(self._commands, definitions, self._debts)
         self._shelf = Shelf(self._commands)
-        self._moving = Moving(self._commands, definitions, numbers)
         self.eve: Final = MongoEve(self._commands)
+        self._moving = Moving(self._commands, definitions, numbers, self.eve)
 
     def _make_commands(self, uri: str, database: str) -> Commands:
         return Commands(connect(uri), database)
