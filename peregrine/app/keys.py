@@ -28,6 +28,11 @@ NEW_KEY_FIRST: Final = (
     "SCHEDULER_ENCRYPTION_KEY: its key seals everything already; set a new one, put this one in "
     "SCHEDULER_ENCRYPTION_KEYS_OLD, start the service anew with both, then rotate"
 )
+SHARED_KEY_FIRST: Final = (
+    "MONGODB_URI: other hosts may use this store, and a key that is kept here can't be turned for them; set a new"
+    " SCHEDULER_ENCRYPTION_KEY for all, put the one of this data directory in SCHEDULER_ENCRYPTION_KEYS_OLD, start all"
+    " anew with both, then rotate"
+)
 Tell: TypeAlias = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
@@ -118,6 +123,8 @@ def rotate_keys(settings: Settings, tell: Tell) -> str:
     embedded = embedded_store(settings, data_dir, beside=True)
     if embedded is not None and not data_dir.store.exists():
         raise Undone(f"{data_dir.path}: there is no store in it; `serve` makes one")
+    if embedded is None and settings.encryption_key is None:
+        raise Undone(SHARED_KEY_FIRST)
     store = embedded or shared_store(settings)
     assert store is not None
     try:

@@ -6,10 +6,9 @@ A driver is an extra: it is imported when its store is asked for, and where it i
 from __future__ import annotations
 
 import asyncio
-import importlib
 import importlib.util
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar
 
 from peregrine.app.datadir import DataDir
 from peregrine.app.settings import Settings
@@ -78,13 +77,9 @@ def shared_store(settings: Settings) -> SharedStore | None:
     if settings.mongodb_uri is None:
         return None
     need_driver("MONGODB_URI", "pymongo", "mongo")
-    store: Any = importlib.import_module("peregrine.stores.mongo.store")
-    try:
-        return cast(SharedStore, store.MongoStore(settings.mongodb_uri.get_secret_value(), settings.mongodb_database))
-    except BadConfiguration:
-        raise
-    except Exception as error:  # the driver's own errors; its words may hold the password
-        raise BadConfiguration(f"MONGODB_URI: is no address of a MongoDB ({type(error).__name__})") from None
+    from peregrine.stores.mongo.store import MongoStore
+
+    return MongoStore(settings.mongodb_uri.get_secret_value(), settings.mongodb_database)
 
 
 def need_driver(setting: str, package: str, extra: str) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from peregrine.app.datadir import ENCRYPTION_KEY, ENCRYPTION_KEYS_OLD, DataDir
-from peregrine.app.keys import Keys
+from peregrine.app.keys import Keys, rotate_keys
 from peregrine.app.settings import load
 from peregrine.cli.client import Refused
+from peregrine.cli.house import Undone
 from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.ids import TaskId
 from peregrine.domain.payload import FunctionPayload, Kind
@@ -303,3 +304,12 @@ def test_who_asks_too_often_waits(tmp_path: Path) -> None:
         assert eventually(is_refused, True)
     assert (seen[0].status, seen[0].problem["code"]) == (429, "too_many_requests")
     assert json.dumps(seen[0].problem)
+
+
+def test_a_key_that_is_kept_here_is_not_turned_for_a_store_that_others_share(tmp_path: Path) -> None:
+    settings = load({"SCHEDULER_DATA_DIR": str(tmp_path / "data"), "MONGODB_URI": "mongodb://db"}).settings
+
+    with pytest.raises(Undone, match="set a new SCHEDULER_ENCRYPTION_KEY for all"):
+        rotate_keys(settings, lambda text: None)
+
+    assert not (tmp_path / "data").exists()
