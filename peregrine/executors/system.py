@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from peregrine.domain.errors import Fault
 from peregrine.domain.execution import Outcome
 from peregrine.domain.payload import JsonObject, Payload, SystemPayload
+from peregrine.executors.answer import cut
 from peregrine.executors.outcomes import placed
 from peregrine.executors.signature import escape
 from peregrine.ports.executor import RunContext
@@ -36,7 +38,9 @@ class SystemExecutor:
         task = self._tasks.get(payload.task_name)
         if task is None:
             return Outcome.failed(self._unknown(payload), retryable=False)
-        return await task.handler(payload.parameters, context)
+        outcome = await task.handler(payload.parameters, context)
+        output, is_cut = cut(outcome.output)
+        return replace(outcome, output=output, truncated=True) if is_cut else outcome
 
     def _unknown(self, payload: SystemPayload) -> str:
         return f"no module declares the system task {payload.task_name!r}"
