@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import tests.executors.functions
 from peregrine.executors.callables import FUNCTIONS
@@ -68,8 +69,12 @@ def is_running(pid: int) -> bool:
     return state_of(pid) not in ("", "Z")
 
 
+SERVERS: Final = ("tests.services.mongo_server", "redis-server")
+"""What the whole test run stands on, and no test of these has started."""
+
+
 def descendants(of: int | None = None) -> dict[int, str]:
-    """Every process below *of* (ourselves by default), zombies too, with its command line."""
+    """Every process below *of* (ourselves by default), zombies too, with its command line; servers are left out."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -80,9 +85,12 @@ def descendants(of: int | None = None) -> dict[int, str]:
     waiting = [of or os.getpid()]
     while waiting:
         for pid in parents.pop(waiting.pop(), []):
+            line = ""
             with suppress(OSError):
-                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
-            waiting.append(pid)
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+            if not any(name in line for name in SERVERS):
+                found[pid] = line
+                waiting.append(pid)
     return found
 
 

@@ -223,7 +223,7 @@ def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair
         kill._check_acknowledged(a, caller)
         assert caller.refused == []
         assert caller.slowest < max(SLOWEST, 4 * usual)
-    kill._check_occurrences(b, callers[0].tasks)
+    kill._check_occurrences(b, callers[0].often)
     kill.check_effects(b)
     assert len({one["worker_id"] for one in a.all("/scheduler/executions", "executions")}) == 2
     assert (a.stop(), b.stop()) == (0, 0)
