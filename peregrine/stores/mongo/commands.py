@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, TypeVar
 
+import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, IndexModel, ReadPreference, UpdateOne, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
@@ -32,8 +33,12 @@ CONNECT_MS: Final = 3_000
 SOCKET_MS: Final = 10_000
 POOL_WAIT_MS: Final = 5_000
 WRITE_CONCERN_MS: Final = 5_000
-READ_MS: Final = 8_000
+READ_MS: Final = 7_500
 """The server gives up a read after so long: whoever asks for a list waits, and the next one behind him."""
+ANSWER_SECONDS: Final = 8.0
+"""After so long a command is given up, repetitions by the driver included, whatever became of the line."""
+PATIENCE_SECONDS: Final = 900.0
+"""The same for what looks through everything: indexes of a collection that was there before us, the count of a move."""
 POOL_SIZE: Final = 32
 CONFLICTS_MAX: Final = 8
 CONFLICT_PAUSE_SECONDS: Final = 0.005
@@ -151,7 +156,9 @@ class Commands:
 
     async def count_all(self, name: str, filter: Mapping[str, Any]) -> int:
         """How many documents match, however long that takes to find out."""
-        return await self._run(lambda: self._collections[name].count_documents(filter), writes=False)
+        return await self._run(
+            lambda: self._collections[name].count_documents(filter), writes=False, within=PATIENCE_SECONDS
+        )
 
     async def aggregate(self, name: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
         async def read() -> list[Document]:
@@ -234,17 +241,20 @@ class Commands:
         return await self._run(read, writes=False)
 
     async def make_indexes(self, name: str, indexes: Sequence[IndexModel]) -> None:
-        await self._run(lambda: self._collections[name].create_indexes(indexes), writes=True)
+        await self._run(lambda: self._collections[name].create_indexes(indexes), writes=True, within=PATIENCE_SECONDS)
 
     async def drop_index(self, name: str, index: str) -> None:
         await self._run(lambda: self._collections[name].drop_index(index), writes=True)
 
-    async def _run(self, operation: Callable[[], Awaitable[Result]], *, writes: bool) -> Result:
+    async def _run(
+        self, operation: Callable[[], Awaitable[Result]], *, writes: bool, within: float = ANSWER_SECONDS
+    ) -> Result:
         written = _written.get()
         for tries in range(CONFLICTS_MAX):
             await self.statement()
             try:
-                result = await operation()
+                with pymongo.timeout(within):
+                    result = await operation()
                 if writes and written is not None:
                     written.append(None)
                 return result
