@@ -35,7 +35,7 @@ from peregrine.auth.sessions import SessionProof
 from peregrine.coordination.clock import ServerClock, SystemClock, SystemEntropy
 from peregrine.coordination.host import ProcHost, this_instance
 from peregrine.domain.draft import Limits
-from peregrine.domain.errors import BadConfiguration
+from peregrine.domain.errors import BadConfiguration, Unavailable
 from peregrine.domain.moment import Moment, format_duration
 from peregrine.domain.permission import PUBLIC_PERMISSIONS
 from peregrine.engine.engine import Engine
@@ -53,10 +53,12 @@ from peregrine.executors.isolation import ChildProcesses, IsolationSettings
 from peregrine.executors.registry import Executors
 from peregrine.executors.system import SystemExecutor
 from peregrine.modules.builtin.catalogue import builtin_tasks
+from peregrine.modules.builtin.health import Probe
 from peregrine.observers.log import Logger, LogObserver
 from peregrine.observers.metrics import CONTENT_TYPE, MetricsObserver
 from peregrine.observers.several import SeveralObservers
 from peregrine.ports.clock import Clock
+from peregrine.ports.engine_view import LockView
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.module import SystemTask
 from peregrine.ports.observer import Observer
@@ -313,6 +315,19 @@ async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, outs
     )
 
 
+def redis_probe(view: LockView | None) -> dict[str, Probe]:
+    """What the health check asks of the lock service, where there is one: what its own look saw a second ago."""
+    if view is None:
+        return {}
+
+    async def probe() -> None:
+        facts = view.facts()
+        if facts.latency is None:
+            raise Unavailable(facts.reason)
+
+    return {"redis": probe}
+
+
 def system_tasks(ground: Ground, eve: Eve) -> tuple[SystemTask, ...]:
     """What the house brings itself. The clean-up keeps what the setting keeps: one retention, not two."""
     store, keep = ground.store, ground.settings.retention
@@ -320,7 +335,7 @@ def system_tasks(ground: Ground, eve: Eve) -> tuple[SystemTask, ...]:
     async def sweep_logins(now: Moment, limit: int) -> int:
         return await store.eve.purge_auth_states(now=now, limit=limit)
 
-    probes = {"database": store.ping, **eve.probes}
+    probes = {"database": store.ping, **redis_probe(ground.together.view), **eve.probes}
     builtin = builtin_tasks(store=store, records=store, probes=probes, sweeps=[sweep_logins], clock=ground.clock)
     declared = (*builtin, *eve.tasks)
     return tuple(

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from peregrine.api.patience import Rate
-from peregrine.app.build import Parts, built, engine_settings, rate_of
+from peregrine.app.build import Parts, built, engine_settings, rate_of, redis_probe
 from peregrine.app.datadir import DataDir
 from peregrine.app.settings import Settings, child_environment, load
-from peregrine.domain.errors import BadConfiguration
+from peregrine.domain.errors import BadConfiguration, Unavailable
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND
 from peregrine.observers.log import start_log
+from peregrine.ports.engine_view import LockFacts
 from peregrine.ports.shelves import VAULT
 
 
@@ -113,3 +114,20 @@ def test_children_get_the_environment_without_our_secrets(monkeypatch: pytest.Mo
 def test_settings_can_not_be_changed_once_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+class _LockView:
+    """A lock service as the last look saw it."""
+
+    def __init__(self, facts: LockFacts) -> None:
+        self._facts = facts
+
+    def facts(self) -> LockFacts:
+        return self._facts
+
+
+async def test_the_health_check_asks_the_lock_service_where_there_is_one() -> None:
+    assert redis_probe(None) == {}
+    await redis_probe(_LockView(LockFacts(latency=1)))["redis"]()
+    with pytest.raises(Unavailable, match="frozen"):
+        await redis_probe(_LockView(LockFacts(latency=None, reason="frozen")))["redis"]()
