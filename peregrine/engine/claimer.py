@@ -85,7 +85,11 @@ class Claimer:
 
     async def _claim(self, limit: int) -> ClaimBatch:
         request = ClaimRequest(
-            claim_id=self._entropy.new_id(), worker_id=self._worker_id, now=self._clock.now(), limit=limit
+            claim_id=self._entropy.new_id(),
+            worker_id=self._worker_id,
+            now=self._clock.now(),
+            limit=limit,
+            rivals=self._spread.rivals,
         )
         try:
             return await answered(self._store.claim(request), self._settings.held)

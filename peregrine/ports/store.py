@@ -92,6 +92,8 @@ class ClaimRequest:
     worker_id: WorkerId
     now: Moment
     limit: int
+    rivals: int = 0
+    """How many others may ask at this moment; where they could take the same ones, a store lets them go apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

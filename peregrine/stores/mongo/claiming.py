@@ -105,7 +105,7 @@ class Claiming:
     async def _fill(self, batch: _Batch) -> None:
         """Claim from window after window until there is enough, or nothing more."""
         behind: Document | None = None
-        size = min(WINDOW_MAX, max(WINDOW_MIN, batch.wanted * (1 + self._rivalry)))
+        size = min(WINDOW_MAX, max(WINDOW_MIN, batch.wanted * (1 + self._reach(batch.request))))
         for _ in range(LOOKS_MAX):
             window = await self._window(batch, behind, size)
             await self._claim_from(batch, window)
@@ -131,7 +131,7 @@ class Claiming:
         first: dict[str, Document] = {}
         for one in window:
             first.setdefault(one["task_id"], one)
-        rest = self._from_somewhere(window, batch.wanted)
+        rest = self._from_somewhere(window, batch.wanted * self._reach(batch.request))
         while batch.wanted > 0:
             free, alone = _chosen(batch, rest, first)
             if not free and not alone:
@@ -157,12 +157,14 @@ class Claiming:
         batch.blocked.update(one["task_id"] for one in orphans)
         await self._commands.update(EXECUTIONS, [cancelling(one, new_token(), batch.request.now) for one in orphans])
 
-    def _from_somewhere(self, window: Sequence[Document], wanted: int) -> Sequence[Document]:
-        """*window* from its head, or, if rivals were met lately, from a place behind it; the head then comes last."""
-        spare = min(len(window) - wanted, wanted * self._rivalry)
-        if spare < 1:
-            return window
-        start = random.randint(0, spare)
+    def _reach(self, request: ClaimRequest) -> int:
+        """How many batches behind the head to begin at most: 0 until rivals are met, then room for all there are."""
+        return max(self._rivalry, request.rivals) if self._rivalry else 0
+
+    @staticmethod
+    def _from_somewhere(window: Sequence[Document], reach: int) -> Sequence[Document]:
+        """*window* from a place within *reach* behind its head; the head then comes last."""
+        start = random.randint(0, max(0, min(len(window) - 1, reach)))
         return [*window[start:], *window[:start]]
 
     async def _start(self, request: ClaimRequest, chosen: Sequence[Document]) -> list[Document]:

@@ -1,0 +1,1 @@
+"""What is measured, and what is only computed; nothing here is part of the package."""
