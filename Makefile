@@ -62,9 +62,9 @@ test-all: ## every test, slow ones too, on each Python 3.11, 3.12 and 3.13 found
 	done
 	[ "$$tried" -gt 0 ] || { echo "make: no Python 3.11, 3.12 or 3.13 found" >&2; exit 1; }
 
-bench: $(VENV)/.dev-stamp ## measure this machine; see benchmarks/
-	@[ -f benchmarks/__main__.py ] || { echo "bench: there is no benchmarks/__main__.py yet" >&2; exit 1; }
-	exec $(BIN)/python -m benchmarks $(ARGS)
+bench: ## measure this machine beside other schedulers; see docs/benchmarks/
+	@$(MAKE) .venv-bench/.bench-stamp VENV=.venv-bench
+	exec .venv-bench/bin/python -m benchmarks $(ARGS)
 
 sim: $(VENV)/.dev-stamp ## simulated histories: N=10000 of them; SEED=42 repeats one world
 	@exec $(BIN)/python -m tests.simulation --histories $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -84,6 +84,7 @@ lock: ## resolve the dependencies anew into requirements/*.lock
 	    --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) pyproject.toml "$$@" > /dev/null; }
 	compile --extra mongo --extra redis --group build -o requirements/run.lock
 	compile --all-extras --group dev --constraint requirements/run.lock -o requirements/dev.lock
+	compile --extra mongo --extra redis --group build --group bench --constraint requirements/run.lock -o requirements/bench.lock
 	if grep -nE '://|(^|[[:space:]])/' requirements/*.lock; then echo "lock: an address or path leaked" >&2; exit 1; fi
 	echo "lock: $$(grep -c == requirements/run.lock) packages to run, $$(grep -c == requirements/dev.lock) to develop"
 
@@ -103,6 +104,10 @@ $(VENV)/.run-stamp: requirements/run.lock pyproject.toml
 $(VENV)/.dev-stamp: requirements/dev.lock pyproject.toml
 	@$(call install,requirements/dev.lock)
 	touch $(VENV)/.run-stamp $@
+
+.venv-bench/.bench-stamp: requirements/bench.lock pyproject.toml
+	@$(call install,requirements/bench.lock)
+	touch $@
 
 # find_python VERSION…: the path of the first interpreter on PATH that really runs and is one of these.
 # A name on PATH proves nothing: version managers leave stubs there that only print an error.

@@ -154,6 +154,42 @@ def update_task(session: Session, /, task: str, **options: Any) -> None:
     session.confirm(after, f"updated {render.plain(after.get('id'))}, next run {render.plain(after.get('next_run'))}")
 
 
+@tasks.command("export")
+@click.option("-o", "--output", "target", type=click.Path(dir_okay=False, path_type=Path), help="A file instead.")
+@remote
+def export_tasks(session: Session, /, target: Path | None) -> None:
+    """Print all tasks but the service's own as one JSON bundle, secrets hidden, for `tasks import`."""
+    bundle = session.client.get("tasks", "export")
+    if target is None:
+        render.show_json(bundle)
+        return
+    try:
+        target.write_text(json.dumps(bundle, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{target}: {error.strerror}") from None
+    session.confirm(bundle, f"{len(bundle.get('tasks') or [])} tasks written to {target}")
+
+
+@tasks.command("import")
+@click.argument("source", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Change tasks whose names are taken; else they are skipped.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@remote
+def import_tasks(session: Session, /, source: Path, *, overwrite: bool, dry_run: bool) -> int:
+    """Make the tasks of a JSON bundle (FILE, or - for standard input), all of them or none.
+
+    Exit code 1 if anything is wrong with one of them.
+    """
+    wish = {"overwrite": overwrite or None, "dry_run": dry_run or None}
+    report = session.client.post("tasks", "import", body=_from_file(source), query=wish)
+    done = "would be imported" if report.get("dry_run") else "imported"
+    imported, skipped = report.get("imported", 0), report.get("skipped", 0)
+    session.confirm(report, f"{imported} {done}, {skipped} skipped: their names are taken")
+    for one in report.get("failed_tasks") or []:
+        click.echo(f"  {render.plain(one)}", err=True)
+    return 1 if report.get("failed") else 0
+
+
 def task_body(options: Mapping[str, Any]) -> Document:
     """The JSON of a task from the options of a verb; what nobody said is left out.
 
@@ -186,7 +222,7 @@ def _from_file(source: Path) -> Document:
     except ValueError as error:
         raise click.UsageError(f"{source}: not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise click.UsageError(f"{source}: a task is a JSON object")
+        raise click.UsageError(f"{source}: a task, or a bundle of them, is a JSON object")
     return document
 
 

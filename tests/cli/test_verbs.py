@@ -65,6 +65,7 @@ def listed(name: str, *items: Any) -> dict[str, Any]:
         ("tasks execute t-1", "POST", "/scheduler/tasks/t-1/execute", None, {"execution_id": "e-9"}, "e-9"),
         ("tasks execute t-1 -p n=3 -p who=me --priority high", "POST", "/scheduler/tasks/t-1/execute",
          {"priority": "high", "parameters": {"n": 3, "who": "me"}}, {"execution_id": "e-9"}, "e-9"),
+        ("tasks export", "GET", "/scheduler/tasks/export", None, {"tasks": [TASK]}, '"name": "ping"'),
         ("tasks stop t-1", "POST", "/scheduler/tasks/t-1/stop", None, {"message": "stopped it"},
          "stopped and paused; `peregrine tasks resume t-1` ends the pause\n"),
         ("tasks pause t-1 --reason x --until 2030-01-01T00:00:00Z", "POST", "/scheduler/tasks/t-1/pause",
@@ -101,6 +102,28 @@ def test_a_verb_asks_and_shows(
     assert (heard.method, heard.path, heard.body, heard.token) == (method, path, body, "a-token")
     assert shown in said.out
     assert said.code == 0
+
+
+def test_a_bundle_goes_out_to_a_file_and_comes_in_from_it(machine: Machine, peregrine: Typed, in_tmp: Path) -> None:
+    machine.lay_out({"tasks": [TASK]}, {"imported": 1, "skipped": 2, "failed": 0, "failed_tasks": [], "dry_run": True})
+    out = peregrine("tasks", "export", "-o", "tasks.json")
+
+    back = peregrine("tasks", "import", "tasks.json", "--overwrite", "--dry-run")
+
+    assert out.out == "1 tasks written to tasks.json\n"
+    assert machine.heard[-1].path == "/scheduler/tasks/import?overwrite=true&dry_run=true"
+    assert machine.heard[-1].body == {"tasks": [TASK]}
+    assert (back.code, back.out) == (0, "1 would be imported, 2 skipped: their names are taken\n")
+
+
+def test_a_bundle_with_a_fault_is_told_and_fails(machine: Machine, peregrine: Typed, in_tmp: Path) -> None:
+    (in_tmp / "tasks.json").write_text('{"tasks": []}')
+    machine.lay_out({"imported": 0, "skipped": 0, "failed": 1, "failed_tasks": [{"name": "x"}], "dry_run": True})
+
+    said = peregrine("tasks", "import", "tasks.json")
+
+    assert said.code == 1
+    assert "x" in said.err
 
 
 def test_the_status_shows_who_shares_the_store(machine: Machine, peregrine: Typed) -> None:
