@@ -371,7 +371,7 @@ def load(flags: Mapping[str, str] | None = None) -> Loaded:
     secrets = _task_secrets()
     lines = [_line(settings, name, field, given) for name, field in Settings.model_fields.items()]
     lines += [Line(TASK_SECRET + name, HIDDEN, "environment") for name in secrets]
-    return Loaded(settings, secrets, lines, _slips())
+    return Loaded(settings, secrets, lines, [*_slips(), *_clamped(settings, given)])
 
 
 def on_server(settings: Settings, uri: str, database: str) -> Settings:
@@ -449,6 +449,16 @@ def _shown(field: FieldInfo, value: object) -> str:
             return span_text(value)
         case _:
             return str(value)
+
+
+def _clamped(settings: Settings, given: Mapping[str, str]) -> list[str]:
+    """A heartbeat that was asked for and can't be: two of three may fail before a lease ends."""
+    was_set = "SCHEDULER_HEARTBEAT" in given or "SCHEDULER_HEARTBEAT" in os.environ
+    if not was_set or settings.heartbeat * 3 <= settings.lease:
+        return []
+    asked, lease = span_text(settings.heartbeat), span_text(settings.lease)
+    used = span_text(settings.lease // 3)
+    return [f"SCHEDULER_HEARTBEAT={asked} is more than a third of SCHEDULER_LEASE={lease}; {used} is used instead"]
 
 
 def _slips() -> list[str]:

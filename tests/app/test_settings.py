@@ -203,6 +203,14 @@ def test_the_command_line_wins() -> None:
     assert load({"PORT": "2"}).settings.port == 2
 
 
+def test_a_heartbeat_that_can_not_be_is_told() -> None:
+    told = load({"SCHEDULER_LEASE": "6s", "SCHEDULER_HEARTBEAT": "5s"}).warnings
+
+    assert told == ["SCHEDULER_HEARTBEAT=5s is more than a third of SCHEDULER_LEASE=6s; 2s is used instead"]
+    assert load({"SCHEDULER_LEASE": "6s"}).warnings == []
+    assert load({"SCHEDULER_LEASE": "6s", "SCHEDULER_HEARTBEAT": "2s"}).warnings == []
+
+
 def test_a_slip_of_the_pen_is_warned_of() -> None:
     os.environ.update(SCHEDULER_LEESE="3s", SCHEDULER_DATA_DIR_FILE="x")
 
