@@ -13,14 +13,13 @@ from typing import Any, Final
 
 import pytest
 
+from tests.faults.checks import calm, check_effects, check_occurrences
 from tests.faults.service import Service, a_task
-from tests.faults.test_kill import check_effects, second_of
 from tests.services.processes import Redis
 
 pytestmark = pytest.mark.services
 
 LEASE: Final = 3
-QUIET_WITHIN: Final = 90.0
 SECRETS: Final = {
     "JWT_SECRET": "a secret that all instances share, long enough",
     "SCHEDULER_ENCRYPTION_KEY": base64.b64encode(b"k" * 32).decode(),
@@ -115,41 +114,11 @@ def hold(fleet: list[Instance], *, tasks: int, seconds: float, seed: int) -> int
     assert blows.struck.total() >= 3
     for one in fleet:
         one.step(0)
-    _calm(fleet[0], ids)
-    occurrences = sum(_check_occurrences(fleet[1], id) for id in ids)
+    calm(fleet[0], ids)
+    occurrences = check_occurrences(fleet[1], ids)
     check_effects(fleet[2])
     assert [one.stop() for one in fleet] == [0, 0, 0]
     return occurrences
-
-
-def _calm(service: Service, ids: list[str]) -> None:
-    for id in ids:
-        status, answer = service.ask("POST", f"/scheduler/tasks/{id}/disable")
-        assert status == 200, answer
-    until = time.monotonic() + QUIET_WITHIN
-    active: list[int] = []
-    while time.monotonic() < until:
-        active = [
-            service.ask("GET", f"/scheduler/executions?status={status}")[1]["total"]
-            for status in ("running", "pending")
-        ]
-        if active == [0, 0]:
-            return
-        time.sleep(0.2)  # not a wait: the queue drains
-    raise AssertionError(f"{active} executions still run or wait after {QUIET_WITHIN} s")
-
-
-def _check_occurrences(service: Service, id: str) -> int:
-    seen: Counter[int] = Counter()
-    for entry in service.all(f"/scheduler/tasks/{id}/occurrences", "occurrences"):
-        first, last = second_of(entry["scheduled_for"]), second_of(entry.get("last") or entry["scheduled_for"])
-        assert entry["count"] == last - first + 1
-        assert entry["verdict"] == "ran" or entry["reason"]
-        seen.update(range(first, last + 1))
-    twice = [moment for moment, count in seen.items() if count > 1]
-    gaps = set(range(min(seen), max(seen) + 1)) - set(seen)
-    assert (twice, sorted(gaps)) == ([], []), id
-    return len(seen)
 
 
 @pytest.mark.timeout(300)

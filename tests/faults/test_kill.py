@@ -8,18 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.checks import calm, check_effects, check_occurrences
 from tests.faults.service import REPO, Service, a_task
 
 ROUNDS = 50
-QUIET_WITHIN = 60.0
 
 
 class Client(threading.Thread):
@@ -89,11 +87,11 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, make_service: Callable[...
             loads.append(_load_seconds())
     client.done.set()
     client.join()
-    _calm(service, client.tasks)
+    calm(service, client.tasks)
 
     _check_acknowledged(service, client)
     assert len(client.often) >= 6
-    _check_occurrences(service, client.often)
+    check_occurrences(service, client.often)
     check_effects(service)
     assert client.refused == []
     assert statistics.median(starts[1:]) < max(2.0, 3 * statistics.median(loads)), sorted(starts[1:])
@@ -107,23 +105,6 @@ def _load_seconds() -> float:
     return time.monotonic() - began
 
 
-def _calm(service: Service, tasks: list[str]) -> None:
-    """Disable everything and wait until nothing runs or waits."""
-    for task in tasks:
-        assert service.ask("POST", f"/scheduler/tasks/{task}/disable")[0] == 200
-    until = time.monotonic() + QUIET_WITHIN
-    active: list[int] = []
-    while time.monotonic() < until:
-        active = [
-            service.ask("GET", f"/scheduler/executions?status={status}")[1]["total"]
-            for status in ("running", "pending")
-        ]
-        if active == [0, 0]:
-            return
-        time.sleep(0.1)  # not a wait: the queue drains
-    raise AssertionError(f"{active} executions still run or wait after {QUIET_WITHIN} s")
-
-
 def _check_acknowledged(service: Service, client: Client) -> None:
     assert len(client.tasks) >= 15
     assert len(client.executions) >= 50
@@ -131,34 +112,3 @@ def _check_acknowledged(service: Service, client: Client) -> None:
     assert missing == []
     missing = [id for id in client.executions if service.ask("GET", f"/scheduler/executions/{id}")[0] != 200]
     assert missing == []
-
-
-def _check_occurrences(service: Service, tasks: list[str]) -> None:
-    for task in tasks:
-        seen: Counter[int] = Counter()
-        for entry in service.all(f"/scheduler/tasks/{task}/occurrences", "occurrences"):
-            first, last = second_of(entry["scheduled_for"]), second_of(entry.get("last") or entry["scheduled_for"])
-            assert entry["count"] == last - first + 1
-            assert entry["verdict"] == "ran" or entry["reason"]
-            seen.update(range(first, last + 1))
-        twice = [moment for moment, count in seen.items() if count > 1]
-        gaps = set(range(min(seen), max(seen) + 1)) - set(seen)
-        assert (twice, sorted(gaps)) == ([], []), task
-
-
-def second_of(text: str) -> int:
-    """The second of a moment's text."""
-    return round(datetime.fromisoformat(text).timestamp())
-
-
-def check_effects(service: Service) -> None:
-    """Every effect has its record, none came twice, and each attempt but the last says why there was another."""
-    executions = {e["id"]: e for e in service.all("/scheduler/executions", "executions")}
-    began = Counter((x["execution"], x["attempt"]) for x in service.seen() if x["what"] == "began")
-    assert [key for key, count in began.items() if count > 1] == []
-    recorded = {(id, a["attempt"]) for id, e in executions.items() for a in e["attempts"]}
-    assert set(began) - recorded == set(), "effects without a record"
-    for execution in executions.values():
-        assert execution["status"] in ("completed", "failed"), execution
-        for attempt in execution["attempts"][:-1]:
-            assert attempt["outcome"] in ("lost", "failed", "timed_out", "interrupted"), execution

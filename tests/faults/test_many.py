@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import pytest
 
 from tests.app.process import command, environment
-from tests.faults import test_kill as kill
+from tests.faults.checks import calm, check_effects, check_occurrences
 from tests.faults.service import Service, a_task
 from tests.faults.test_redis import created, execution, started, status, until, worker
 from tests.services.processes import Redis
@@ -69,10 +69,10 @@ def test_two_hosts_do_each_moment_once_and_one_goes_on_alone(host: Hosts) -> Non
     until(lambda: len(execution(lives, run)["attempts"]) == 2)
     until(lambda: execution(lives, run)["status"] == "running")
     lives.ask("POST", f"/scheduler/executions/{run}/cancel")
-    kill._calm(lives, [*tasks, long])
+    calm(lives, [*tasks, long])
 
-    kill._check_occurrences(lives, tasks)
-    kill.check_effects(lives)
+    check_occurrences(lives, tasks)
+    check_effects(lives)
     assert len(workers) == 2
     assert [one["outcome"] for one in execution(lives, run)["attempts"]] == ["lost", "cancelled"]
     assert lives.stop() == 0

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from tests.faults import test_kill as kill
+from tests.faults.checks import calm, check_effects, check_occurrences
 from tests.faults.service import Service, a_task
 from tests.services.processes import Redis
 
@@ -217,13 +218,13 @@ def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair
     for caller in callers:
         caller.join()
     tasks = [id for caller in callers for id in caller.tasks]
-    kill._calm(a, tasks)
+    calm(a, tasks)
 
     for caller in callers:
         kill._check_acknowledged(a, caller)
         assert caller.refused == []
         assert caller.slowest < max(SLOWEST, 4 * usual)
-    kill._check_occurrences(b, callers[0].often)
-    kill.check_effects(b)
+    check_occurrences(b, callers[0].often)
+    check_effects(b)
     assert len({one["worker_id"] for one in a.all("/scheduler/executions", "executions")}) == 2
     assert (a.stop(), b.stop()) == (0, 0)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.faults import test_kill as kill
+from tests.faults.checks import calm, check_effects, check_occurrences
 from tests.faults.proxy import Fault, FaultyProxy
 from tests.faults.service import Service, a_task
 from tests.faults.test_redis import created, until
@@ -98,9 +98,9 @@ def outage(service: Service, line: Line, fault: Fault, seconds: float) -> list[i
     before = ran(service, tasks[0])
     until(lambda: ran(service, tasks[0]) >= before + 3, within=BACK_WITHIN)
     assert time.monotonic() - healed < BACK_WITHIN
-    kill._calm(service, [*tasks, by_hand])
-    kill._check_occurrences(service, tasks)
-    kill.check_effects(service)
+    calm(service, [*tasks, by_hand])
+    check_occurrences(service, tasks)
+    check_effects(service)
     assert service.stop() == 0
     return said
 
