@@ -1,0 +1,290 @@
+"""What a thousand executions may cost, in counts that no noisy machine can blur; a loss of speed shows here first.
+
+The real engine on the real store: steps of SQLite's machine, statements and commits; calls of ours on the loop's
+thread; memory. The clock stands still, so exactly what was made due is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import apsw
+
+from peregrine.coordination.host import ProcHost
+from peregrine.coordination.memory import MemoryBus
+from peregrine.domain.errors import Fault
+from peregrine.domain.event import Event, Settled
+from peregrine.domain.execution import Outcome
+from peregrine.domain.moment import MINUTE, Moment
+from peregrine.domain.payload import JsonObject, Payload
+from peregrine.domain.trigger import CronRule
+from peregrine.engine.engine import Engine
+from peregrine.engine.needs import Needs
+from peregrine.engine.settings import EngineSettings
+from peregrine.observers.metrics import MetricsObserver
+from peregrine.ports.executor import RunContext
+from peregrine.stores.sqlite.store import SqliteStore
+from peregrine.testing.builders import NOW, a_new_execution, a_parallel_task, an_instance
+from peregrine.testing.clock import SeededEntropy
+
+COUNT: Final = 1_000
+SLOTS: Final = 1_000
+DUE: Final = NOW + MINUTE
+"""The one moment at which every task of these tests is due."""
+
+
+class StandingClock:
+    """A clock that stands still."""
+
+    def now(self) -> Moment:
+        return DUE
+
+    def monotonic(self) -> int:
+        return DUE
+
+
+class Nothing:
+    """An executor that does nothing, at once."""
+
+    def check(self, payload: Payload, parameters: JsonObject | None = None) -> tuple[Fault, ...]:
+        return ()
+
+    async def run(self, payload: Payload, context: RunContext) -> Outcome:
+        return Outcome.succeeded()
+
+
+class CountedStore(SqliteStore):
+    """A store that counts what SQLite does: how often each statement ran, and the steps of its machine.
+
+    Steps that write are counted by themselves: what only reads looks again when time says so, so its count varies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.ran: Counter[str] = Counter()
+        self.writing = self.reading = 0
+        super().__init__(path, ballast_bytes=0)
+
+    def _connect(self, *, reads_only: bool) -> apsw.Connection:
+        db = super()._connect(reads_only=reads_only)
+        db.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._note_reading if reads_only else self._note_writing)
+        return db
+
+    def _note_reading(self, seen: dict[str, Any]) -> None:
+        self.reading += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    def _note_writing(self, seen: dict[str, Any]) -> None:
+        self.ran[seen["sql"].split(None, 1)[0].upper()] += 1
+        self.writing += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    def forget(self) -> None:
+        """Count from nothing again."""
+        self.ran.clear()
+        self.writing = self.reading = 0
+
+
+class Told(MetricsObserver):
+    """The service's own numbers, and a bell when so many attempts were stored."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.all_stored = asyncio.Event()
+        self._left = count
+
+    def observe(self, event: Event) -> None:
+        super().observe(event)
+        if isinstance(event, Settled):
+            self._left -= len(event.settlements)
+            if self._left <= 0:
+                self.all_stored.set()
+
+
+@dataclass(slots=True)
+class Calls:
+    """How often each function of Python was called, by its code."""
+
+    of: Counter[CodeType] = field(default_factory=Counter)
+
+    @property
+    def ours(self) -> int:
+        """Calls of the package's own functions."""
+        return sum(count for code, count in self.of.items() if "/peregrine/" in code.co_filename)
+
+    def to(self, function: Any) -> int:
+        """Calls of *function*."""
+        return self.of[function.__code__]
+
+    @property
+    def all(self) -> int:
+        """Calls of anybody's functions."""
+        return self.of.total()
+
+
+@contextmanager
+def counted() -> Iterator[Calls]:
+    """Count the calls of this thread."""
+    calls = Calls()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            calls.of[frame.f_code] += 1
+
+    sys.setprofile(note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+def with_store(tmp_path: Path, test: Callable[[CountedStore], Awaitable[None]]) -> None:
+    """Run *test* on a new store."""
+
+    async def main() -> None:
+        store = CountedStore(tmp_path / "store.sqlite3")
+        await store.open()
+        try:
+            await test(store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+async def make_due(store: SqliteStore, name: str, count: int = COUNT) -> None:
+    """Register tasks that fall due once while the clock stands."""
+    await store.create_tasks([a_parallel_task(f"{name}-{n}", schedule="0 1 12 * * *") for n in range(count)])
+
+
+async def make_later(store: SqliteStore, name: str, count: int) -> None:
+    """Register tasks that are not due."""
+    await store.create_tasks([a_parallel_task(f"{name}-{n}", schedule="0 0 3 * * *") for n in range(count)])
+
+
+async def work_off(store: CountedStore, count: int = COUNT) -> None:
+    """Let an engine live until so many attempts are stored."""
+    told = Told(count)
+    engine = Engine(
+        Needs(
+            settings=EngineSettings(slots=SLOTS, queue_size=10 * COUNT),
+            instance=an_instance("worker-1"),
+            store=store,
+            executor=Nothing(),
+            clock=StandingClock(),
+            entropy=SeededEntropy(1),
+            bus=MemoryBus(),
+            host=ProcHost(),
+            observer=told,
+        )
+    )
+    await engine.start()
+    async with asyncio.timeout(30):
+        await told.all_stored.wait()
+    await engine.stop()
+
+
+async def ask_for(store: SqliteStore, name: str) -> None:
+    """Queue one execution more of each task that ``make_due`` registered as *name* "task"."""
+    waits = {"queued_at": DUE, "available_at": DUE}
+    new = [a_new_execution(f"{name}-{n}", f"task-{n}", **waits) for n in range(COUNT)]
+    await asyncio.gather(*(store.enqueue(one, queue_limit=10 * COUNT) for one in new))
+
+
+def test_an_execution_is_planned_claimed_and_settled_in_few_steps(tmp_path: Path) -> None:
+    """Four statements each: it is queued, its task moves on, it ends, its task's count grows. The claim of many is one
+    statement; the rest is per turn, and turns are few."""
+
+    async def test(store: CountedStore) -> None:
+        await make_due(store, "task")
+
+        store.forget()
+
+        await work_off(store)
+
+        assert store.ran["INSERT"] + store.ran["UPDATE"] <= 4 * COUNT + 50
+        assert store.ran.total() <= 4 * COUNT + 250
+        assert store.ran["COMMIT"] <= 25
+        assert store.writing <= 440 * COUNT
+
+    with_store(tmp_path, test)
+
+
+def test_an_execution_takes_few_calls_on_the_loop(tmp_path: Path) -> None:
+    """Its cron is asked for the moment that is due and for the one after; only the run itself is a task of asyncio."""
+
+    async def test(store: CountedStore) -> None:
+        await make_due(store, "task")
+        made: list[asyncio.Task[Any]] = []
+
+        def make(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+            made.append(asyncio.Task(work, loop=loop, **more))
+            return made[-1]
+
+        asyncio.get_running_loop().set_task_factory(make)
+        with counted() as calls:
+            await work_off(store)
+
+        assert calls.to(CronRule.next_after) <= 2 * COUNT
+        assert len(made) <= COUNT + 60
+        assert calls.ours <= 70 * COUNT
+        assert calls.all <= 140 * COUNT
+
+    with_store(tmp_path, test)
+
+
+def test_a_history_makes_no_execution_dearer(tmp_path: Path) -> None:
+    async def test(store: CountedStore) -> None:
+        await make_due(store, "task")
+        await work_off(store)
+
+        steps = []
+        for name in ("first", "second", "third"):
+            await ask_for(store, name)
+            store.forget()
+            await work_off(store)
+            steps.append(store.writing)
+
+        assert max(steps) <= 1.01 * min(steps)
+
+    with_store(tmp_path, test)
+
+
+def test_tasks_that_are_not_due_are_not_looked_at(tmp_path: Path) -> None:
+    async def test(store: CountedStore) -> None:
+        looks = []
+        for name, count in (("few", 50), ("many", 2 * COUNT)):
+            await make_later(store, name, count)
+            store.forget()
+            await store.due(DUE, COUNT)
+            looks.append(store.reading)
+
+        assert looks[0] == looks[1] <= 100
+
+    with_store(tmp_path, test)
+
+
+def test_an_execution_takes_little_memory_and_leaves_none(tmp_path: Path) -> None:
+    async def test(store: CountedStore) -> None:
+        await make_due(store, "task")
+        await work_off(store)
+        await ask_for(store, "first")
+        gc.collect()
+        before = sys.getallocatedblocks()
+        tracemalloc.start()
+        await work_off(store)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gc.collect()
+
+        assert most <= 5_000 * COUNT
+        assert sys.getallocatedblocks() - before <= COUNT // 2
+
+    with_store(tmp_path, test)
