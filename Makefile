@@ -64,6 +64,11 @@ test-all: ## every test, slow ones too, on each Python 3.11, 3.12 and 3.13 found
 
 bench: ## measure this machine beside other schedulers; see docs/benchmarks/
 	@$(MAKE) .venv-bench/.bench-stamp VENV=.venv-bench
+	if ! command -v redis-server > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+	    echo "── installing redis-server, for the peers that need it"
+	    apt-get update -qq > /dev/null || true
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server > /dev/null || true
+	fi
 	exec .venv-bench/bin/python -m benchmarks $(ARGS)
 
 sim: $(VENV)/.dev-stamp ## simulated histories: N=10000 of them; SEED=42 repeats one world

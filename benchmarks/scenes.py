@@ -1,0 +1,255 @@
+"""What is measured. Each measurement is a process of its own: ``python -m benchmarks.scenes SCENE SUBJECT SIZE``.
+
+It prints a line of JSON, ends, and leaves nothing behind. What did not happen in time is told as missing, not guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from benchmarks import marks
+from benchmarks.subjects import SUBJECTS, Peregrine, Subject
+
+Seen: TypeAlias = dict[str, float]
+PATIENCE: Final = 120.0
+SECONDS: Final = 8
+"""How long bursts and spreads last."""
+LEAD: Final = 2
+"""Seconds between the end of the preparations and the first moment that counts."""
+ASKS: Final = 200
+IDLE_SECONDS: Final = 5.0
+PAGES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A subject that is not open yet, and its folder."""
+
+    key: str
+    subject: Subject
+    folder: Path
+
+
+async def backlog(at: Place, size: int) -> Seen:
+    """So many runs that wait already, until the last has begun, with us: until its end stands in the store."""
+    one = at.subject
+    await one.open(at.folder)
+    await one.add_due(size)
+    spent, began = one.spent(), time.perf_counter()
+    await one.go()
+    await marks.reached(size, PATIENCE)
+    if isinstance(one, Peregrine):
+        await one.until_recorded(size)
+    took, cpu = time.perf_counter() - began, one.spent() - spent
+    await one.close()
+    done = len(marks.STARTS)
+    return {"rate": done / took, "cpu_ms": cpu / done * 1_000 * 1_000, "done": done / size}
+
+
+async def burst(at: Place, size: int) -> Seen:
+    """So many runs on each whole second: how many began before the next second, how late those that began were."""
+    return await _ticking(at, size, spread=False)
+
+
+async def spread(at: Place, size: int) -> Seen:
+    """So many runs a second, each at a moment of its own."""
+    return await _ticking(at, size, spread=True)
+
+
+async def _ticking(at: Place, size: int, *, spread: bool) -> Seen:
+    one, total = at.subject, size * SECONDS
+    await one.open(at.folder)
+    # Registering takes a while itself, and nothing may fall due meanwhile.
+    pace = next(entry.pace for entry in SUBJECTS if entry.key == at.key)
+    first = math.ceil(time.time() + LEAD + 2 + 3 * total / pace)
+    await one.add_ticks(size, first, SECONDS, spread=spread)
+    if time.time() > first - LEAD:
+        raise SystemExit(f"{at.key}: registering took too long; the measurement would be wrong")
+    await asyncio.sleep(first - LEAD - time.time())
+    await one.go()
+    await marks.reached(total, LEAD + SECONDS + 15)
+    in_time = sum(start < first + SECONDS for start in marks.STARTS[:total])
+    seen = late(marks.STARTS[:total], lambda k: first + (k * SECONDS / total if spread else k // size))
+    await one.close()
+    return {"done": in_time / total, **seen}
+
+
+def late(starts: Sequence[float], due: Callable[[int], float]) -> Seen:
+    """How late they began, in milliseconds, if the k-th to begin is the k-th that was due."""
+    by = sorted((start - due(k)) * 1_000 for k, start in enumerate(sorted(starts)))
+    return {"p50_ms": _at(by, 0.5), "p99_ms": _at(by, 0.99), "early": float(bool(by) and by[0] < -1)}
+
+
+def _at(ordered: Sequence[float], part: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else math.nan
+
+
+async def bare_loop(size: int) -> Seen:
+    """What the event loop itself makes of moments spread over each second, with nothing stored."""
+    loop, total, first = asyncio.get_running_loop(), size * SECONDS, math.ceil(time.time() + 1)
+    offset = loop.time() - time.time()
+    for number in range(total):
+        loop.call_at(first + number * SECONDS / total + offset, marks.nothing)
+    await marks.reached(total, SECONDS + 5)
+    return {"done": 1.0, **late(marks.STARTS, lambda k: first + k * SECONDS / total)}
+
+
+async def now(at: Place, size: int) -> Seen:
+    """One run asked for after the other: from the asking to its start."""
+    one, waits = at.subject, []
+    await one.open(at.folder)
+    await one.go()
+    await asyncio.sleep(1)
+    for number in range(size):
+        asked = time.time()
+        await one.run_now()
+        await marks.reached(number + 1, PATIENCE)
+        waits.append((marks.STARTS[number] - asked) * 1_000)
+    await one.close()
+    waits.sort()
+    return {"p50_ms": _at(waits, 0.5), "p99_ms": _at(waits, 0.99)}
+
+
+async def register(at: Place, size: int) -> Seen:
+    """Tasks registered one by one, and, where there is a way, many at a time."""
+    one = at.subject
+    await one.open(at.folder)
+    began = time.perf_counter()
+    await one.add_later(0, size)
+    seen = {"rate": size / (time.perf_counter() - began)}
+    if isinstance(one, Peregrine):
+        began = time.perf_counter()
+        await one.add_bulk(size, 10 * size)
+        seen["bulk_rate"] = 10 * size / (time.perf_counter() - began)
+    await one.close()
+    return seen
+
+
+async def idle(at: Place, size: int) -> Seen:
+    """What so many registered tasks cost while none is due, in a process that found them in the store."""
+    one = at.subject
+    if at.key != "aps-memory":
+        await asyncio.to_thread(_fill, at, size)
+    began = time.perf_counter()
+    await one.open(at.folder)
+    if at.key == "aps-memory":
+        await one.add_later(0, size)
+    await one.go()
+    seen = {"start_ms": (time.perf_counter() - began) * 1_000}
+    await asyncio.sleep(2)
+    spent = one.spent()
+    await asyncio.sleep(IDLE_SECONDS)
+    seen |= {"cpu_percent": (one.spent() - spent) / IDLE_SECONDS * 100, "memory_mib": _memory()}
+    if isinstance(one, Peregrine):
+        seen["page_ms"] = await _page_of_tasks(one)
+    await one.close()
+    return seen
+
+
+def _fill(at: Place, size: int) -> None:
+    words = [sys.executable, "-m", "benchmarks.scenes", "fill", at.key, str(size), str(at.folder)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+async def fill(at: Place, size: int) -> Seen:
+    """Register so many tasks and end."""
+    await at.subject.open(at.folder)
+    if isinstance(at.subject, Peregrine):
+        await at.subject.add_bulk(0, size)
+    else:
+        await at.subject.add_later(0, size)
+    await at.subject.close()
+    return {}
+
+
+def _memory() -> float:
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) / 1_024
+
+
+async def _page_of_tasks(one: Peregrine) -> float:
+    from peregrine.domain.query import PageRequest, TaskFilter, TaskSort
+
+    began = time.perf_counter()
+    for _ in range(PAGES):
+        await one.store.list_tasks(
+            TaskFilter(), PageRequest(size=50), sort=TaskSort.UPDATED_AT, descending=True, now=one.clock.now()
+        )
+    return (time.perf_counter() - began) / PAGES * 1_000
+
+
+async def history(at: Place, size: int) -> Seen:
+    """A backlog and a page of executions on a store that has so many ended ones, and on the same while it was empty."""
+    one, batch = at.subject, 5_000
+    assert isinstance(one, Peregrine)
+    await one.open(at.folder)
+    await _worked_off(one, batch)  # what is warm the second time must be warm for both
+    empty, page_empty = await _worked_off(one, batch), await _page_of_executions(one)
+    for done in range(2 * batch, size, 20_000):
+        await _worked_off(one, min(20_000, size - done))
+    full, page_full = await _worked_off(one, batch), await _page_of_executions(one)
+    await one.close()
+    return {"rate_ratio": empty / full, "page_ms": page_full, "page_ratio": page_full / page_empty}
+
+
+async def _worked_off(one: Peregrine, count: int) -> float:
+    """Runs a second of a backlog of so many more."""
+    before = await one.recorded()
+    await one.add_due(count)
+    began = time.perf_counter()
+    await one.go()
+    await one.until_recorded(before + count)
+    took = time.perf_counter() - began
+    await one.engine.stop()
+    return count / took
+
+
+async def _page_of_executions(one: Peregrine) -> float:
+    from peregrine.domain.query import ExecutionFilter, PageRequest
+
+    began = time.perf_counter()
+    for _ in range(PAGES):
+        await one.store.list_executions(ExecutionFilter(), PageRequest(size=50))
+    return (time.perf_counter() - began) / PAGES * 1_000
+
+
+Scene: TypeAlias = Callable[[Place, int], Awaitable[Seen]]
+SCENES: Final[dict[str, Scene]] = {
+    one.__name__: one for one in (backlog, burst, spread, now, register, idle, history, fill)
+}
+
+
+async def _measure(scene: str, key: str, size: int, folder: Path) -> Seen:
+    if key == "bare-loop":
+        return await bare_loop(size)
+    entry = next(one for one in SUBJECTS if one.key == key)
+    return await SCENES[scene](Place(key, entry.make(), folder), size)
+
+
+def main() -> None:
+    """Measure one thing and say what came of it."""
+    import uvloop
+
+    scene, key, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    said: dict[str, Any]
+    if len(sys.argv) > 4:
+        said = uvloop.run(_measure(scene, key, size, Path(sys.argv[4])))
+    else:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            said = uvloop.run(_measure(scene, key, size, Path(folder)))
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
