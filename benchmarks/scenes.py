@@ -70,8 +70,9 @@ async def _ticking(at: Place, size: int, *, spread: bool) -> Seen:
     one, total = at.subject, size * SECONDS
     await one.open(at.folder)
     # Registering takes a while itself, and nothing may fall due meanwhile.
-    pace = next(entry.pace for entry in SUBJECTS if entry.key == at.key)
-    first = math.ceil(time.time() + LEAD + 2 + 3 * total / pace)
+    entry = next(entry for entry in SUBJECTS if entry.key == at.key)
+    registered = size if entry.recurs and not spread else total
+    first = math.ceil(time.time() + LEAD + 2 + 3 * registered / entry.pace)
     await one.add_ticks(size, first, SECONDS, spread=spread)
     if time.time() > first - LEAD:
         raise SystemExit(f"{at.key}: registering took too long; the measurement would be wrong")

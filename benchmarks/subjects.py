@@ -398,8 +398,8 @@ class Entry:
     """About so many runs a second: how much work makes a measurement of some seconds."""
     needs: str = ""
     """A program without which it is left out."""
-    spreads: bool = True
-    """Whether it takes moments within a second."""
+    recurs: bool = True
+    """Whether a schedule of every second is registered once, or each of its runs by itself."""
 
     @property
     def is_here(self) -> bool:
@@ -411,8 +411,8 @@ SUBJECTS: Final = (
     Entry("aps-sqlite", "APScheduler 3, SQLite", APSchedulerSqlite, "jobs on disk, no history", 400),
     Entry("aps-wal", "APScheduler 3, SQLite in WAL", APSchedulerWal, "jobs on disk, flushed rarely, no history", 1_500),
     Entry("aps-memory", "APScheduler 3, memory", APSchedulerMemory, "nothing: forgets all at its end", 6_000),
-    Entry("huey", "huey, SQLite", Huey, "queue and results on disk", 1_200),
+    Entry("huey", "huey, SQLite", Huey, "queue and results on disk", 1_200, recurs=False),
     Entry(
-        "saq", "SAQ, Redis", Saq, "queue and results, each flushed", 500, needs="redis-server", spreads=False
+        "saq", "SAQ, Redis", Saq, "queue and results, each flushed", 1_500, needs="redis-server", recurs=False
     ),
 )  # fmt: skip
