@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 import threading
 import time
@@ -17,7 +18,6 @@ from peregrine.ports.clock import Clock
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _MILLION: Final = 1_000_000
 _TAIL_BITS: Final = 74
-_RANDOM = secrets.SystemRandom()
 _log = logging.getLogger(__name__)
 
 Ask: TypeAlias = Callable[[], Awaitable[tuple[Moment, Duration]]]
@@ -90,9 +90,14 @@ class ServerClock:
 
 
 class SystemEntropy:
-    """Ids of UUID version 7 and chance from the operating system."""
+    """Ids of UUID version 7 from the operating system, and chance from a generator that it seeded.
+
+    Chance only spreads waits, and nobody gains by guessing it. One is drawn for every attempt that ends, and asking
+    the system each time lets go of the interpreter's lock, which the store's thread then holds for a while.
+    """
 
     def __init__(self) -> None:
+        self._random = random.Random(secrets.randbits(256))
         self._lock = threading.Lock()
         self._millis = 0
         self._tail = 0
@@ -114,7 +119,7 @@ class SystemEntropy:
 
     def chance(self) -> float:
         """A uniform number in [0, 1)."""
-        return _RANDOM.random()
+        return self._random.random()
 
 
 def _uuid7(millis: int, tail: int) -> str:
