@@ -45,7 +45,7 @@ class Client(threading.Thread):
     def _one(self) -> None:
         if len(self.tasks) < 15 or self.random.random() < 0.05:
             self.made += 1
-            often, overlap = self.made <= 12, self.random.choice(["skip", "queue", "allow"])
+            often, overlap = len(self.often) < 12, self.random.choice(["skip", "queue", "allow"])
             body = a_task(
                 f"load {self.made}",
                 milliseconds=self.random.choice([0, 5, 50] if overlap == "queue" else [0, 5, 400, 1500]),
