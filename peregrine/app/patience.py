@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 HEADER_SECONDS: Final = 10.0
@@ -45,6 +46,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._void_bytes = 0
         self._refused = False
+        self._answering: RequestResponseCycle | None = None
 
     # ── the connection ──
 
@@ -57,9 +59,16 @@ class PatientProtocol(HttpToolsProtocol):
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers and what was asked ahead, and tell whoever still answers that nobody listens.
+
+        The server underneath tells the newest request only, which need not be the one that is being answered.
+        """
         self._disarm()
         self._disarm_take()
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -108,6 +117,11 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes, self._void_bytes = False, 0, 0
         self._arm(self.body_seconds)
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """One request begins to be answered; what was sent ahead waits for it."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""

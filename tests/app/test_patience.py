@@ -33,6 +33,12 @@ class HastyProtocol(PatientProtocol):
 
 async def application(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
     """Reads the body unless told not to, and answers its size, or how many headers it sees, or a large body."""
+    if scope["path"] == "/until-gone":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     size, more = 0, scope["path"] != "/early"
     while more:
         message = await receive()
@@ -73,6 +79,10 @@ class Server:
         protocol = HastyProtocol(self._config, self._state, {})
         protocol.all_gone = self.all_gone
         return protocol
+
+    async def all_answered(self) -> None:
+        while self._state.tasks:
+            await asyncio.wait(set(self._state.tasks))
 
     async def close(self) -> None:
         for writer in self._writers:
@@ -216,6 +226,18 @@ async def test_one_connection_too_many_is_refused() -> None:
 
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"retry-after: 1" in answer
+
+
+async def test_who_leaves_with_more_asked_ahead_is_known_to_be_gone() -> None:
+    async with served() as connect:
+        reader, writer = await connect()
+        writer.write(b"GET /until-gone HTTP/1.1\r\nhost: x\r\n\r\nGET /early HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readline()
+
+        writer.transport.abort()
+
+        async with asyncio.timeout(SOON):
+            await connect.all_answered()
 
 
 def test_the_bound_is_a_setting() -> None:
