@@ -13,6 +13,7 @@ import pytest
 from peregrine.domain.event import Claimed, Event, Purged, Settled, StoreFailed
 from peregrine.domain.execution import AttemptOutcome
 from peregrine.observers.log import BURST, TOLD_EACH, LogObserver, start_log
+from peregrine.observers.redact import TRACEBACK_MAX
 from tests.observers.scenes import ONE_OF_EACH, HandClock, a_claim, ended
 
 
@@ -163,6 +164,31 @@ def test_no_text_forges_a_line_or_moves_a_cursor(as_json: bool) -> None:  # noqa
     assert len(book.text.splitlines()) == 1
     assert "\x1b" not in book.text
     assert "\x9b" not in book.text or as_json
+
+
+def test_of_a_long_traceback_the_end_is_kept_which_says_what_was_raised() -> None:
+    book = Book("info")
+
+    try:
+        raise ValueError("\n".join(["in the canary's way", *["a line of it" * 10] * 100, "boom at the end"]))
+    except ValueError:
+        logging.getLogger("some.library").exception("it_broke")
+
+    told = book.lines[0]["exception"]
+    assert told.endswith("boom at the end")
+    assert len(told) <= TRACEBACK_MAX + 2
+
+
+def test_no_half_of_a_secret_is_left_where_a_traceback_is_cut() -> None:
+    book = Book("info")
+    secret = "Bearer " + "canary" * TRACEBACK_MAX
+
+    try:
+        raise ValueError(f"{secret}\nboom at the end")
+    except ValueError:
+        logging.getLogger("some.library").exception("it_broke")
+
+    assert book.lines[0]["exception"] == "…\nboom at the end"
 
 
 def test_what_libraries_log_goes_the_same_way() -> None:
