@@ -21,9 +21,9 @@ from peregrine.domain.permission import (
     BUILT_IN,
     PUBLIC_PERMISSIONS,
     Decision,
-    Membership,
     Permission,
     Policy,
+    closure,
     covers,
 )
 from peregrine.ports.clock import Clock
@@ -34,7 +34,6 @@ from peregrine.ports.shelves import MEMBERSHIPS, POLICIES, membership_from, poli
 KEPT_FOR: Final[Duration] = SECOND
 POLICIES_MAX: Final = 10_000
 DECISIONS_MAX: Final = 10_000
-_DEPTH_MAX: Final = 10
 
 _log = logging.getLogger(__name__)
 _MODEL: Final = """
@@ -102,7 +101,7 @@ class StoredGrants:
             memberships = await self._records.list_records(MEMBERSHIPS, limit=POLICIES_MAX, now=now)
             if (policies, memberships) != self._seen:
                 self._enforcer = _enforcer([*self._built_in, *map(policy_from, policies)])
-                self._groups = _closure(membership_from(record) for record in memberships)
+                self._groups = closure(membership_from(record) for record in memberships)
                 self._decisions.clear()
                 self._seen = (policies, memberships)
             self._read_at = started
@@ -129,19 +128,3 @@ def _enforcer(policies: Iterable[Policy]) -> Any:
     enforcer.add_function("covers", covers)
     enforcer.add_policies(list(dict.fromkeys((p.subject, p.permission, p.effect.value) for p in policies)))
     return enforcer
-
-
-def _closure(memberships: Iterable[Membership]) -> Mapping[str, frozenset[str]]:
-    """For each subject all that it is a member of, directly or through others; circles and depth do no harm."""
-    direct: dict[str, set[str]] = {}
-    for membership in memberships:
-        direct.setdefault(membership.subject, set()).add(membership.member_of)
-    whole = {}
-    for subject in direct:
-        found: set[str] = set()
-        frontier = {subject}
-        for _ in range(_DEPTH_MAX):
-            frontier = set().union(*(direct.get(one, set()) for one in frontier)) - found
-            found |= frontier
-        whole[subject] = frozenset(found)
-    return whole

@@ -7,7 +7,7 @@ A deny for any subject of a request beats every allow, and no allow means deny.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -96,6 +96,11 @@ PATTERNS: Final = (EVERYTHING, "scheduler.*", "scheduler.tasks.*", "scheduler.ex
 """All that a policy may speak of."""
 
 
+_DEPTH_MAX: Final = 10
+"""So many memberships in a row count."""
+_OF_SUPER_ADMINS: Final = (SUPER_ADMIN, SIGNED_IN, ANYBODY)
+
+
 def is_subject(text: str) -> bool:
     """Whether *text* names a subject: ``user:42``, ``group:monitoring`` …"""
     return len(text) <= SUBJECT_MAX and _SUBJECT.fullmatch(text) is not None
@@ -113,3 +118,29 @@ def covers(pattern: str, permission: str) -> bool:
     if pattern in (EVERYTHING, permission):
         return True
     return pattern.endswith(".*") and permission.startswith(pattern[:-1])
+
+
+def closure(memberships: Iterable[Membership]) -> Mapping[str, frozenset[str]]:
+    """For each subject all that it is a member of, directly or through others; circles and depth do no harm."""
+    direct: dict[str, set[str]] = {}
+    for membership in memberships:
+        direct.setdefault(membership.subject, set()).add(membership.member_of)
+    whole = {}
+    for subject in direct:
+        found: set[str] = set()
+        frontier = {subject}
+        for _ in range(_DEPTH_MAX):
+            frontier = set().union(*(direct.get(one, set()) for one in frontier)) - found
+            found |= frontier
+        whole[subject] = frozenset(found)
+    return whole
+
+
+def locks_out(policies: Iterable[Policy], memberships: Iterable[Membership]) -> bool:
+    """Whether these deny all super admins the change of policies: then nobody could ever take it back."""
+    groups = closure(memberships)
+    theirs = frozenset(_OF_SUPER_ADMINS).union(*(groups.get(subject, ()) for subject in _OF_SUPER_ADMINS))
+    return any(
+        policy.effect is Effect.DENY and policy.subject in theirs and covers(policy.permission, Permission.TASKS_ADMIN)
+        for policy in policies
+    )

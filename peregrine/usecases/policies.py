@@ -15,6 +15,7 @@ from peregrine.domain.permission import (
     Policy,
     is_pattern,
     is_subject,
+    locks_out,
 )
 from peregrine.ports.identity import Asker
 from peregrine.ports.records import Record
@@ -31,6 +32,7 @@ from peregrine.usecases.audit import Trail
 from peregrine.usecases.means import Means
 
 POLICIES_MAX: Final = 10_000
+_LOCKS_OUT: Final = "would lock everybody out"
 
 
 async def list_policies(means: Means, by: Asker) -> Sequence[Record]:
@@ -42,22 +44,25 @@ async def list_policies(means: Means, by: Asker) -> Sequence[Record]:
 async def add_policy(means: Means, by: Asker, policy: Policy) -> Record:
     """A new policy; in force at once here, and within a second everywhere.
 
-    Raises:  Invalid; Conflict ``policy_exists``.
+    Raises:  Invalid, also for one that locks everybody out; Conflict ``policy_exists``.
     """
     await require(means.grants, by, Permission.TASKS_ADMIN)
     faults = []
     if not is_subject(policy.subject):
         faults.append(Fault("/subject", 'write a subject as "user:42", "group:monitoring" or "role:admin"'))
     if not is_pattern(policy.permission):
-        known = ", ".join(Permission)
-        faults.append(Fault("/permission", f'must be one of {known}, a part such as "scheduler.tasks.*", or "*"'))
+        every = ", ".join(Permission)
+        faults.append(Fault("/permission", f'must be one of {every}, a part such as "scheduler.tasks.*", or "*"'))
     if policy.effect is Effect.DENY and policy.subject == SUPER_ADMIN:
-        faults.append(Fault("/subject", "would lock everybody out"))
+        faults.append(Fault("/subject", _LOCKS_OUT))
     if faults:
         raise Invalid(faults)
     others = await list_policies(means, by)
-    if any(policy_from(record) == policy for record in others):
+    known = [policy_from(record) for record in others]
+    if policy in known:
         raise Conflict("This policy exists already.", code="policy_exists")
+    if locks_out([*known, policy], map(membership_from, await list_memberships(means, by))):
+        raise Invalid.at("/subject", _LOCKS_OUT)
     record = policy_record(means.entropy.new_id(), policy, by=by.id, at=means.clock.now())
     return await _add(means, by, record, others, "add_policy")
 
@@ -69,19 +74,22 @@ async def list_memberships(means: Means, by: Asker) -> Sequence[Record]:
 
 
 async def add_membership(means: Means, by: Asker, membership: Membership) -> Record:
-    """A new membership. Raises Invalid; Conflict ``membership_exists``."""
+    """A new membership. Raises Invalid, also for one that locks everybody out; Conflict ``membership_exists``."""
     await require(means.grants, by, Permission.TASKS_ADMIN)
     faults = []
     if not is_subject(membership.subject):
         faults.append(Fault("/subject", 'write a subject as "user:42", "character:7" or "group:monitoring"'))
     if not is_subject(membership.member_of) or not membership.member_of.startswith(("group:", "role:")):
-        known = ", ".join(BUILT_IN)
-        faults.append(Fault("/member_of", f'write a group or role, for example one of {known}, or "role:mine"'))
+        every = ", ".join(BUILT_IN)
+        faults.append(Fault("/member_of", f'write a group or role, for example one of {every}, or "role:mine"'))
     if faults:
         raise Invalid(faults)
     others = await list_memberships(means, by)
-    if any(membership_from(record) == membership for record in others):
+    known = [membership_from(record) for record in others]
+    if membership in known:
         raise Conflict("This membership exists already.", code="membership_exists")
+    if locks_out(map(policy_from, await list_policies(means, by)), [*known, membership]):
+        raise Invalid.at("/member_of", _LOCKS_OUT)
     record = membership_record(means.entropy.new_id(), membership, by=by.id, at=means.clock.now())
     return await _add(means, by, record, others, "add_membership")
 

@@ -45,6 +45,42 @@ async def test_a_membership_gives_the_groups_rights(world: World) -> None:
     assert (listed["total"], listed["memberships"]) == (1, [made.json()])
 
 
+@pytest.mark.parametrize("subject", ["group:authenticated", "group:public", "group:super_admin", "group:locked"])
+@pytest.mark.parametrize("permission", ["*", "scheduler.*", "scheduler.tasks.*", "scheduler.tasks.admin"])
+async def test_no_policy_locks_everybody_out(world: World, subject: str, permission: str) -> None:
+    chain = [("group:authenticated", "role:all"), ("role:all", "group:locked")]
+    for member, group in chain:
+        await world.ask("POST", "/scheduler/memberships", {"subject": member, "member_of": group})
+
+    order = {"subject": subject, "permission": permission, "effect": "deny"}
+    refused = await world.ask("POST", "/scheduler/policies", order)
+
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/subject")
+    assert "lock everybody out" in refused.json()["errors"][0]["message"]
+    assert (await world.ask("GET", "/scheduler/policies")).status_code == 200
+
+
+async def test_no_membership_locks_everybody_out(world: World) -> None:
+    order = {"subject": "group:locked", "permission": "scheduler.tasks.*", "effect": "deny"}
+    assert (await world.ask("POST", "/scheduler/policies", order)).status_code == 201
+
+    for subject in ("group:super_admin", "group:authenticated", "group:public"):
+        order = {"subject": subject, "member_of": "group:locked"}
+        refused = await world.ask("POST", "/scheduler/memberships", order)
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/member_of")
+
+    assert (await world.ask("GET", "/scheduler/policies")).status_code == 200
+
+
+async def test_a_deny_for_everybody_can_be_taken_back(world: World) -> None:
+    order = {"subject": "group:public", "permission": "scheduler.tasks.write", "effect": "deny"}
+
+    made = await world.ask("POST", "/scheduler/policies", order)
+
+    assert made.status_code == 201
+    assert (await world.ask("DELETE", made.headers["location"])).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("where", "body", "pointers"),
     [
