@@ -22,6 +22,9 @@ Change: TypeAlias = Callable[[JsonValue, str], JsonValue]
 """A secret and its place (a JSON pointer below the config; in an address ``<pointer>?<key>``) in, what replaces it out.
 In an address both are texts."""
 
+_ELSEWHERE: Final = f"{HIDDEN} keeps what is stored only for the same receiver; send the value"
+_RECEIVERS: Final = ("function_name", "module", "executor", "task_name")
+_ORIGIN = re.compile(r"[^:/?#]+://[^/?#]*")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LAST_WORDS: Final = frozenset({
     "accesskey", "accesstoken", "apikey", "auth", "authorization", "authtoken", "bearer", "clientsecret", "cookie",
@@ -82,11 +85,14 @@ def payload_with_secrets(payload: Payload, change: Change) -> Payload:
 
 
 def restored(config: JsonObject, stored: JsonObject, *, at: str = "/config") -> tuple[JsonObject, list[Fault]]:
-    """*config* with each hidden secret replaced by what *stored* holds in its place; a fault where that is nothing."""
-    faults: list[Fault] = []
-    whole = {name: _restored_member(name, value, stored.get(name), f"{at}/{_escaped(name)}", faults)
-             for name, value in config.items()}  # fmt: skip
-    return whole, faults
+    """*config* with each hidden secret replaced by what *stored* holds in its place; a fault where that is nothing.
+
+    What is kept goes where it went before: who may change a task may not have its secrets sent to a place of theirs.
+    """
+    if stored and _receiver(config) != _receiver(stored):
+        whole, faults = _restored(config, {}, at)
+        return whole, [Fault(fault.pointer, _ELSEWHERE) for fault in faults]
+    return _restored(config, stored, at)
 
 
 def _changed(name: str, value: JsonValue, at: str, change: Change) -> JsonValue:
@@ -103,6 +109,20 @@ def _changed(name: str, value: JsonValue, at: str, change: Change) -> JsonValue:
             value, lambda key, text: str(change(text, f"{at}?{key}")) if text and _is_secret_in_query(key) else text
         )
     return value
+
+
+def _receiver(config: JsonObject) -> list[JsonValue]:
+    """Who is given the secrets in *config*: the origin of an address, a function, an executor."""
+    url = config.get("url")
+    origin = _ORIGIN.match(url) if isinstance(url, str) else None
+    return [origin[0].lower() if origin else url, *(config.get(name) for name in _RECEIVERS)]
+
+
+def _restored(config: JsonObject, stored: JsonObject, at: str) -> tuple[JsonObject, list[Fault]]:
+    faults: list[Fault] = []
+    whole = {name: _restored_member(name, value, stored.get(name), f"{at}/{_escaped(name)}", faults)
+             for name, value in config.items()}  # fmt: skip
+    return whole, faults
 
 
 def _restored_member(name: str, value: JsonValue, stored: JsonValue, at: str, faults: list[Fault]) -> JsonValue:

@@ -133,7 +133,7 @@ def read_new_task(document: JsonValue, making: Making, *, at: str = "") -> Task:
 
 
 def read_task_change(document: JsonValue, stored: Task, making: Making, *, at: str = "") -> Task:
-    """*stored* with the fields that *document* gives; ``***`` in place of a secret keeps the stored one.
+    """*stored* with the fields that *document* gives; ``***`` for a secret keeps the stored one for the same receiver.
 
     Raises:  Invalid with every fault, pointers below *at*.
     """

@@ -54,6 +54,40 @@ def test_keeping_nothing_is_a_fault_with_its_place() -> None:
     assert [fault.pointer for fault in faults] == ["/config/headers/Authorization", "/config/url"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.org/a?api_key=***", "http://example.com/a?api_key=***", "https://example.com:8443/?api_key=***",
+     "https://example.com.evil.org?api_key=***", "https://evil.org?https://example.com/&api_key=***"],
+)  # fmt: skip
+def test_no_secret_is_kept_for_another_address(url: str) -> None:
+    whole, faults = restored({"url": url, "headers": {"Authorization": HIDDEN}}, CONFIG)
+
+    assert "canary" not in str(whole)
+    assert [fault.pointer for fault in faults] == ["/config/url", "/config/headers/Authorization"]
+    assert "same receiver" in faults[0].message
+
+
+@pytest.mark.parametrize("url", ["https://example.com/other?api_key=***&b=2", "HTTPS://Example.COM?api_key=***"])
+def test_a_secret_is_kept_for_another_path_of_the_same_address(url: str) -> None:
+    whole, faults = restored({"url": url, "headers": {"Authorization": HIDDEN}}, CONFIG)
+
+    assert faults == []
+    assert whole == {"url": url.replace(HIDDEN, "canary"), "headers": {"Authorization": "Bearer canary"}}
+
+
+@pytest.mark.parametrize(
+    "other", [{"function_name": "shout"}, {"function_name": "f", "module": "m"}, {"executor": "shout"}]
+)
+def test_no_secret_is_kept_for_another_function_or_executor(other: JsonObject) -> None:
+    stored: JsonObject = {"function_name": "f", "parameters": {"password": "canary", "size": 1}}
+
+    whole, faults = restored(other | {"parameters": {"password": HIDDEN, "size": 2}}, stored)
+
+    assert "canary" not in str(whole)
+    assert [fault.pointer for fault in faults] == ["/config/parameters/password"]
+    assert restored(other | {"parameters": {"password": "new"}}, stored)[1] == []
+
+
 def test_stars_elsewhere_are_just_stars() -> None:
     assert restored({"body": HIDDEN, "parameters": {"note": HIDDEN}}, {}) == (
         {"body": HIDDEN, "parameters": {"note": HIDDEN}},

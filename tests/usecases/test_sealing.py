@@ -188,7 +188,7 @@ async def test_the_same_secrets_sent_again_change_nothing() -> None:
 async def test_a_long_secret_is_judged_by_its_own_length() -> None:
     world = a_world()
     task = await made(world, config=HTTP_CONFIG | {"headers": {"Authorization": "x" * 8192}})
-    url = "http://a/?token=" + "y" * 2000
+    url = "https://example.org/?token=" + "y" * 2000
     after = await edited(world, task, config={"headers": {"Authorization": HIDDEN}, "url": url})
 
     assert opened_task(world.means.vault, after).payload == HttpPayload(
