@@ -87,9 +87,10 @@ def payload_with_secrets(payload: Payload, change: Change) -> Payload:
 def restored(config: JsonObject, stored: JsonObject, *, at: str = "/config") -> tuple[JsonObject, list[Fault]]:
     """*config* with each hidden secret replaced by what *stored* holds in its place; a fault where that is nothing.
 
-    What is kept goes where it went before: who may change a task may not have its secrets sent to a place of theirs.
+    What is kept goes where it went before: who may change a task may not have its secrets sent to a place of theirs,
+    nor stop the check (``validate_ssl``) that it is the same place.
     """
-    if stored and _receiver(config) != _receiver(stored):
+    if stored and (_receiver(config) != _receiver(stored) or _is_unproved(config) > _is_unproved(stored)):
         whole, faults = _restored(config, {}, at)
         return whole, [Fault(fault.pointer, _ELSEWHERE) for fault in faults]
     return _restored(config, stored, at)
@@ -116,6 +117,11 @@ def _receiver(config: JsonObject) -> list[JsonValue]:
     url = config.get("url")
     origin = _ORIGIN.match(url) if isinstance(url, str) else None
     return [origin[0].lower() if origin else url, *(config.get(name) for name in _RECEIVERS)]
+
+
+def _is_unproved(config: JsonObject) -> bool:
+    """Whether nobody checks who the receiver is."""
+    return config.get("validate_ssl") is False
 
 
 def _restored(config: JsonObject, stored: JsonObject, at: str) -> tuple[JsonObject, list[Fault]]:

@@ -45,7 +45,7 @@ class PauseShape(Struct, frozen=True, kw_only=True):
 
 
 class TaskShape(Struct, frozen=True, kw_only=True):
-    """A task as a reader sees it. `config` hides secrets as `***`."""
+    """A task as a reader sees it. `config` hides secrets as `***`; sent back for the same receiver, it keeps them."""
 
     id: str
     name: str

@@ -75,6 +75,18 @@ def test_a_secret_is_kept_for_another_path_of_the_same_address(url: str) -> None
     assert whole == {"url": url.replace(HIDDEN, "canary"), "headers": {"Authorization": "Bearer canary"}}
 
 
+def test_no_secret_is_kept_by_who_stops_the_check_of_the_receiver() -> None:
+    sent: JsonObject = {"url": "https://example.com/", "headers": {"Authorization": HIDDEN}}
+    unchecked: JsonObject = {"validate_ssl": False}
+
+    whole, faults = restored(sent | unchecked, CONFIG)
+
+    assert "canary" not in str(whole)
+    assert [fault.pointer for fault in faults] == ["/config/headers/Authorization"]
+    assert restored(sent | unchecked, CONFIG | unchecked)[1] == []
+    assert restored(sent | {"validate_ssl": True}, CONFIG | unchecked)[1] == []
+
+
 @pytest.mark.parametrize(
     "other", [{"function_name": "shout"}, {"function_name": "f", "module": "m"}, {"executor": "shout"}]
 )
