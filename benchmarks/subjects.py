@@ -332,6 +332,7 @@ class Saq:
     """SAQ on Redis, which appends each command to its file and flushes it; results kept."""
 
     async def open(self, folder: Path) -> None:
+        from redis.exceptions import RedisError
         from saq import Queue
 
         with socket.socket() as probe:
@@ -346,8 +347,10 @@ class Saq:
                 await self.queue.connect()
                 await self.queue.redis.ping()
                 break
-            except Exception:
+            except (RedisError, OSError):
                 await asyncio.sleep(0.02)
+        else:
+            raise RuntimeError("redis-server did not answer within ten seconds")
         self._working: asyncio.Task[None] | None = None
 
     async def _add(self, at: float) -> None:
