@@ -6,7 +6,7 @@ The walk of the spine, as values: ``NewExecution`` (queued) → ``Claim`` (one a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +15,7 @@ from peregrine.domain.journal import Progress
 from peregrine.domain.moment import MOMENT_MAX, Duration, Moment
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import Priority
+from peregrine.domain.record import record
 from peregrine.domain.task import Task
 
 CANCELLED_ERROR: Final = "Task execution was cancelled"
@@ -76,7 +77,7 @@ class ExecutionOutcome(StrEnum):
     ABANDONED = "abandoned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class NewExecution:
     """Work to queue. ``key`` is unique in the store: a second one with the same key is not made."""
 
@@ -93,7 +94,7 @@ class NewExecution:
     follows: ExecutionId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try of an execution by one worker. ``completed_at`` None: it runs."""
 
@@ -115,7 +116,7 @@ class Attempt:
         return self if note in error else replace(self, error=error + note)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One execution as a reader sees it, its attempts oldest first (the running one last, without outcome)."""
 
@@ -166,7 +167,7 @@ class Execution:
         return listed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The right to one attempt. ``(execution_id, epoch)`` is the fencing token: only the newest may settle."""
 
@@ -190,7 +191,7 @@ class Claim:
     beat: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Running:
     """A running execution as a stranger sees it; the reaper watches ``(epoch, beat)`` for standing still."""
 
@@ -209,7 +210,7 @@ class Running:
     cancel_requested: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What an executor says of an attempt. What a user's task raises is an outcome, never an exception of ours."""
 
@@ -236,7 +237,7 @@ class Outcome:
         return cls(verdict=AttemptOutcome.FAILED, error=error, output=output, retryable=retryable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """The write that ends an attempt. Refused unless ``epoch`` is still the newest and the execution runs.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
+from typing import Final
 
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
@@ -69,6 +70,10 @@ class LedgerEntry:
     decided_at: Moment
 
 
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit that stands for the variant of a UUID, two bits of chance kept."""
+
+
 def occurrence_key(task_id: TaskId, scheduled_for: Moment) -> str:
     """The natural key ``c:<task>:<epoch seconds>`` of an occurrence: unique in the store, so none can run twice.
 
@@ -84,9 +89,7 @@ def occurrence_execution_id(task_id: TaskId, scheduled_for: Moment) -> Execution
     Made, not drawn: every planner on every instance gives the same id, so repeating a plan is harmless; the
     leading 48 bits are the moment, so ids sort by time and new rows land at the end of the index.
     """
-    digest = hashlib.blake2b(f"{task_id}:{scheduled_for}".encode(), digest_size=10).digest()
-    value = (scheduled_for & (2**48 - 1)) << 80 | int.from_bytes(digest, "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return ExecutionId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+    digest = blake2b(f"{task_id}:{scheduled_for}".encode(), digest_size=10).hexdigest()
+    moment = f"{scheduled_for & (2**48 - 1):012x}"
+    variant = _VARIANT[digest[4]]
+    return ExecutionId(f"{moment[:8]}-{moment[8:]}-7{digest[1:4]}-{variant}{digest[5:8]}-{digest[8:]}")

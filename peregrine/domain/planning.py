@@ -8,7 +8,6 @@ policy; the rest is in time. Then the overlap policy and the room in the queue h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from peregrine.domain.execution import Cause, NewExecution
@@ -16,6 +15,7 @@ from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import SECOND, Duration, Moment
 from peregrine.domain.occurrence import Reason, Skip, occurrence_execution_id, occurrence_key
 from peregrine.domain.policy import Misfire, Overlap
+from peregrine.domain.record import record
 from peregrine.domain.task import Task
 from peregrine.domain.trigger import Trigger
 
@@ -23,7 +23,7 @@ QUEUE_PATIENCE: Final[Duration] = 2 * SECOND
 """How long an occurrence stays due while the queue is full, before it is recorded as skipped (decision 0014)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DueTask:
     """A task whose next moment has come. ``active`` counts its executions that have not ended."""
 
@@ -32,7 +32,7 @@ class DueTask:
     active: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The decision for one due task. Written whole or not at all: refused when the cursor or the generation moved."""
 

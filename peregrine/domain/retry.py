@@ -26,6 +26,40 @@ BACKOFF_MAX: Final[Duration] = HOUR
 """No wait between attempts is longer, unless ``retry_interval`` itself or the other side's ``Retry-After`` is."""
 RETRY_AFTER_MAX: Final[Duration] = 24 * HOUR
 
+_RUNNING: Final = State.RUNNING
+_CANCELLED: Final = AttemptOutcome.CANCELLED
+_DONE: Final = frozenset({AttemptOutcome.SUCCEEDED, AttemptOutcome.CANCELLED})
+_LOST: Final = frozenset({AttemptOutcome.LOST, AttemptOutcome.FENCED})
+_COUNTED: Final = frozenset({AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT})
+"""Those that count against ``max_retries``."""
+_LAST: Final = {
+    AttemptOutcome.SUCCEEDED: Happening.SUCCEEDED,
+    AttemptOutcome.CANCELLED: Happening.CANCELLED,
+    AttemptOutcome.INTERRUPTED: Happening.LOST_LAST,
+    AttemptOutcome.LOST: Happening.LOST_LAST,
+    AttemptOutcome.FENCED: Happening.LOST_LAST,
+    AttemptOutcome.FAILED: Happening.FAILED_LAST,
+    AttemptOutcome.TIMED_OUT: Happening.FAILED_LAST,
+}
+"""What happens to an execution whose attempt ended so, if it is not tried again."""
+_AGAIN: Final = {
+    AttemptOutcome.INTERRUPTED: Happening.INTERRUPTED,
+    AttemptOutcome.LOST: Happening.LOST_AGAIN,
+    AttemptOutcome.FENCED: Happening.LOST_AGAIN,
+    AttemptOutcome.FAILED: Happening.FAILED_AGAIN,
+    AttemptOutcome.TIMED_OUT: Happening.FAILED_AGAIN,
+}
+"""The same, if it is."""
+_FINAL: Final = {
+    AttemptOutcome.SUCCEEDED: ExecutionOutcome.SUCCEEDED,
+    AttemptOutcome.FAILED: ExecutionOutcome.FAILED,
+    AttemptOutcome.TIMED_OUT: ExecutionOutcome.TIMED_OUT,
+    AttemptOutcome.CANCELLED: ExecutionOutcome.CANCELLED,
+    AttemptOutcome.LOST: ExecutionOutcome.ABANDONED,
+    AttemptOutcome.FENCED: ExecutionOutcome.ABANDONED,
+    AttemptOutcome.INTERRUPTED: ExecutionOutcome.ABANDONED,
+}
+
 
 def backoff(policy: Policy, failures: int, chance: float) -> Duration:
     """How long to wait after the *failures*-th counted failure (from 1).
@@ -41,14 +75,13 @@ def backoff(policy: Policy, failures: int, chance: float) -> Duration:
 
 def settle(claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Settlement:
     """The settlement of *claim*'s attempt that ended with *outcome* at *now*."""
+    verdict = outcome.verdict
     again = _again_at(claim.task.policy, claim, outcome, now, chance)
-    happening = _happening(outcome.verdict, again=again is not None)
-    counted = outcome.verdict in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
-    lost = outcome.verdict in (AttemptOutcome.LOST, AttemptOutcome.FENCED)
-    cancelled = outcome.verdict is AttemptOutcome.CANCELLED
-    losses = claim.losses + (1 if lost else 0)
+    lost, cancelled = verdict in _LOST, verdict is _CANCELLED
+    losses = claim.losses + 1 if lost else claim.losses
     error = CANCELLED_ERROR if cancelled else outcome.error
     ended_at = max(now, claim.started_at)
+    happenings = _LAST if again is None else _AGAIN
     return Settlement(
         execution_id=claim.execution_id,
         task_id=claim.task.id,
@@ -59,17 +92,17 @@ def settle(claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Settle
             worker_id=claim.worker_id,
             started_at=claim.started_at,
             completed_at=ended_at,
-            outcome=outcome.verdict,
+            outcome=verdict,
             error=error,
         ),
-        state=next_state(State.RUNNING, happening),
+        state=next_state(_RUNNING, happenings[verdict]),
         available_at=again,
-        outcome=None if again is not None else _final(outcome.verdict),
+        outcome=_FINAL[verdict] if again is None else None,
         output=CANCELLED_OUTPUT if cancelled else outcome.output,
         error=POISON_ERROR if lost and losses >= LOSSES_MAX else error,
         truncated=outcome.truncated,
         detail=outcome.detail,
-        failures=claim.failures + (1 if counted else 0),
+        failures=claim.failures + 1 if verdict in _COUNTED else claim.failures,
         losses=losses,
     )
 
@@ -115,21 +148,20 @@ def recover(running: Running, worker: str, now: Moment, chance: float) -> Settle
 
 
 def _again_at(policy: Policy, claim: Claim, outcome: Outcome, now: Moment, chance: float) -> Moment | None:
-    match outcome.verdict:
-        case AttemptOutcome.SUCCEEDED | AttemptOutcome.CANCELLED:
+    verdict = outcome.verdict
+    if verdict in _DONE:
+        return None
+    if verdict in _LOST:
+        return _after_loss(policy, claim.losses + 1, now, chance)
+    asked = min(outcome.retry_after or 0, RETRY_AFTER_MAX)
+    if verdict in _COUNTED:
+        if not outcome.retryable or claim.failures >= policy.max_retries:
             return None
-        case AttemptOutcome.INTERRUPTED:
-            # What never began has had no effect: trying again can't make a second one.
-            if outcome.began and policy.on_worker_lost is OnWorkerLost.FAIL:
-                return None
-            return now + min(outcome.retry_after or 0, RETRY_AFTER_MAX)
-        case AttemptOutcome.LOST | AttemptOutcome.FENCED:
-            return _after_loss(policy, claim.losses + 1, now, chance)
-        case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
-            if not outcome.retryable or claim.failures >= policy.max_retries:
-                return None
-            asked = min(outcome.retry_after or 0, RETRY_AFTER_MAX)
-            return now + max(backoff(policy, claim.failures + 1, chance), asked)
+        return now + max(backoff(policy, claim.failures + 1, chance), asked)
+    # It was interrupted. What never began has had no effect: trying again can't make a second one.
+    if outcome.began and policy.on_worker_lost is OnWorkerLost.FAIL:
+        return None
+    return now + asked
 
 
 def _after_loss(policy: Policy, losses: int, now: Moment, chance: float) -> Moment | None:
@@ -137,31 +169,3 @@ def _after_loss(policy: Policy, losses: int, now: Moment, chance: float) -> Mome
     if policy.on_worker_lost is OnWorkerLost.FAIL or losses >= LOSSES_MAX:
         return None
     return now + (backoff(policy, losses, chance) if losses > 1 else 0)
-
-
-def _happening(verdict: AttemptOutcome, *, again: bool) -> Happening:
-    match verdict:
-        case AttemptOutcome.SUCCEEDED:
-            return Happening.SUCCEEDED
-        case AttemptOutcome.CANCELLED:
-            return Happening.CANCELLED
-        case AttemptOutcome.INTERRUPTED:
-            return Happening.INTERRUPTED if again else Happening.LOST_LAST
-        case AttemptOutcome.LOST | AttemptOutcome.FENCED:
-            return Happening.LOST_AGAIN if again else Happening.LOST_LAST
-        case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
-            return Happening.FAILED_AGAIN if again else Happening.FAILED_LAST
-
-
-def _final(verdict: AttemptOutcome) -> ExecutionOutcome:
-    match verdict:
-        case AttemptOutcome.SUCCEEDED:
-            return ExecutionOutcome.SUCCEEDED
-        case AttemptOutcome.FAILED:
-            return ExecutionOutcome.FAILED
-        case AttemptOutcome.TIMED_OUT:
-            return ExecutionOutcome.TIMED_OUT
-        case AttemptOutcome.CANCELLED:
-            return ExecutionOutcome.CANCELLED
-        case AttemptOutcome.LOST | AttemptOutcome.FENCED | AttemptOutcome.INTERRUPTED:
-            return ExecutionOutcome.ABANDONED

@@ -29,6 +29,8 @@ def believed(said: object) -> Outcome:
     """The outcome that an executor gave, as far as it is one and can be stored."""
     if not isinstance(said, Outcome):
         return Outcome.failed(f"the executor gave {type(said).__name__} instead of an outcome")
+    if _says_nothing_more(said):
+        return said
     verdict, error = said.verdict, None if said.error is None else text_of(said.error)[:ERROR_MAX]
     if verdict not in _ITS_TO_SAY:
         verdict, error = AttemptOutcome.FAILED, f"the executor said {str(verdict)!r}, which is not its to say"
@@ -44,6 +46,19 @@ def believed(said: object) -> Outcome:
         detail=_plain(said.detail) if said.detail else {},
         retryable=bool(said.retryable),
         retry_after=_wait(said.retry_after),
+    )
+
+
+def _says_nothing_more(said: Outcome) -> bool:
+    """Whether *said* is that it went well, and there is nothing else in it to doubt; nearly every outcome is so."""
+    return (
+        said.verdict is AttemptOutcome.SUCCEEDED
+        and said.output == ""
+        and said.error is None
+        and said.truncated is False
+        and said.detail == {}
+        and said.retry_after is None
+        and said.began is True
     )
 
 

@@ -3,7 +3,6 @@ who reads, or where it is kept."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from peregrine.domain.execution import Claim
@@ -16,13 +15,13 @@ from peregrine.engine.belief import text_of
 class Journal:
     """The words of one run: its newest ``LINES_MAX`` lines, at most ``CHARS_MAX`` characters of them."""
 
-    def __init__(self, claim: Claim, *, now: Callable[[], Moment], on_word: Callable[[], None]) -> None:
+    def __init__(self, claim: Claim, *, now: Callable[[], Moment], on_word: Callable[[ExecutionId], None]) -> None:
         self.key = (claim.execution_id, claim.epoch)
         self.progress: Progress | None = None
         self._attempt = claim.attempt
         self._now = now
         self._on_word = on_word
-        self._lines: deque[Line] = deque()
+        self._lines: list[Line] = []
         self._count = 0
         self._chars = 0
         self._is_closed = False
@@ -36,19 +35,24 @@ class Journal:
         self._chars += len(text)
         self._lines.append(Line(self._count, self._now(), text))
         while len(self._lines) > LINES_MAX or self._chars > CHARS_MAX:
-            self._chars -= len(self._lines.popleft().text)
-        self._on_word()
+            self._chars -= len(self._lines.pop(0).text)
+        self._on_word(self.key[0])
 
     def step(self, fraction: float, text: object) -> None:
         """Keep how far it is, 0 to 1."""
         if self._is_closed:
             return
         self.progress = Progress(min(1.0, max(0.0, fraction)), text_of(text)[:LINE_CHARS_MAX])
-        self._on_word()
+        self._on_word(self.key[0])
 
     def close(self) -> None:
         """Drop whatever is still said: the outcome is given."""
         self._is_closed = True
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was said."""
+        return self._count == 0 and self.progress is None
 
     def said(self) -> Said:
         """All that is kept."""
@@ -67,10 +71,9 @@ class Journals:
 
     def open(self, claim: Claim) -> Journal:
         """The journal of a run that begins; from now on it is what readers of its execution read."""
-        id = claim.execution_id
-        journal = Journal(claim, now=self._now, on_word=lambda: self._wake(id))
-        self._newest[id] = journal
-        self._wake(id)
+        journal = Journal(claim, now=self._now, on_word=self._wake)
+        self._newest[claim.execution_id] = journal
+        self._wake(claim.execution_id)
         return journal
 
     def forget(self, journal: Journal) -> None:
@@ -102,7 +105,9 @@ class Journals:
             self._wake(id)
 
     def _wake(self, id: ExecutionId) -> None:
-        for wake in tuple(self._watchers.get(id, ())):
+        if id not in self._watchers:
+            return
+        for wake in tuple(self._watchers[id]):
             try:
                 wake()
             except Exception:  # a reader that fails must not keep a run from starting, or its end from being stored

@@ -8,6 +8,7 @@ task holds (its worker is frozen, perhaps, and not dead) sends the claim back to
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from peregrine.domain.event import PutBack, WentUnlocked
 from peregrine.domain.execution import Claim, Running
@@ -16,6 +17,8 @@ from peregrine.engine.loop import tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.run import Run
 from peregrine.ports.lock import Hold, LockVerdict
+
+_BESIDE: Final = Overlap.ALLOW
 
 
 class Locking:
@@ -86,7 +89,7 @@ class Locking:
 
 def _wants(claim: Claim) -> bool:
     """Executions that may run beside each other have no lock to share."""
-    return claim.task.policy.overlap is not Overlap.ALLOW
+    return claim.task.policy.overlap is not _BESIDE
 
 
 def _hold(claim: Claim) -> Hold:

@@ -127,7 +127,8 @@ class Planner:
 
     async def _write(self, plans: Sequence[Plan], now: Moment) -> None:
         verdicts = await answered(self._store.apply_plans(plans, now))
-        applied = [p for p, v in zip(plans, verdicts, strict=True) if v is PlanVerdict.APPLIED]
+        moved = PlanVerdict.MOVED
+        applied = [plan for plan, verdict in zip(plans, verdicts, strict=True) if verdict is not moved]
         if any(p.executions for p in applied):
             self._on_queued()
         tell(self._observer, Planned(applied, len(plans) - len(applied)))

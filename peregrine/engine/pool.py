@@ -68,10 +68,10 @@ class Pool:
 
     def start(self, claims: Iterable[Claim], *, asked_at: int) -> None:
         """Run *claims*, asked for at *asked_at* on the steady clock: their lease counts from before the asking."""
-        now = self._clock.monotonic()
+        now, fence_at = self._clock.monotonic(), asked_at + self._settings.held
         for claim in claims:
-            run = self._take(claim, asked_at, now)
-            if now >= run.fence_at:
+            run = self._take(claim, fence_at, now)
+            if now >= fence_at:
                 # We slept through the lease between asking and now; others may already be at it.
                 run.end(Ending.LEASE_ENDED)
             elif not self._is_open:
@@ -81,15 +81,16 @@ class Pool:
 
     def put_back(self, claims: Iterable[Claim], *, asked_at: int) -> None:
         """Give *claims* back unstarted: the lock of their task is held, by a frozen worker perhaps."""
+        now, fence_at, back_after = self._clock.monotonic(), asked_at + self._settings.held, self._settings.held_back
         for claim in claims:
-            run = self._take(claim, asked_at, self._clock.monotonic())
-            run.back_after = self._settings.held_back
+            run = self._take(claim, fence_at, now)
+            run.back_after = back_after
             run.end(Ending.HELD_BACK)
 
-    def _take(self, claim: Claim, asked_at: int, now: int) -> Run:
+    def _take(self, claim: Claim, fence_at: int, now: int) -> Run:
         run = Run(
             claim,
-            fence_at=asked_at + self._settings.held,
+            fence_at=fence_at,
             deadline=now + claim.task.policy.timeout,
             stop_grace=self._settings.stop_grace,
             journal=self.journals.open(claim),

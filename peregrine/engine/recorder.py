@@ -24,6 +24,8 @@ from peregrine.engine.run import Ending, Run
 from peregrine.ports.store import SettleVerdict
 
 BATCH: Final = 500
+_LEASE_GONE: Final = frozenset({Ending.FENCED, Ending.LEASE_ENDED})
+_STORED: Final = frozenset({SettleVerdict.APPLIED, SettleVerdict.REPEATED})
 
 
 class Recorder:
@@ -54,14 +56,15 @@ class Recorder:
 
     def take(self, run: Run, outcome: Outcome) -> None:
         """Accept the outcome of *run*; a fenced one writes nothing, since another worker has taken over."""
-        if run.ending in (Ending.FENCED, Ending.LEASE_ENDED):
-            tell(self._observer, LeaseLost(*run.key))
-        if run.ending is not Ending.HELD_BACK:
+        ending = run.ending
+        if ending is None or ending is not Ending.HELD_BACK:
             self._locking.ended(run.claim)
-        if run.ending is Ending.FENCED:
-            assert self.pool is not None
-            self.pool.forget(run)
-            return
+        if ending in _LEASE_GONE:
+            tell(self._observer, LeaseLost(*run.key))
+            if ending is Ending.FENCED:
+                assert self.pool is not None
+                self.pool.forget(run)
+                return
         settlement = settle(run.claim, outcome, self._clock.now(), self._entropy.chance())
         self._waiting.append((run, settlement))
         self._empty.clear()
@@ -106,14 +109,12 @@ class Recorder:
         stored: list[Settlement] = []
         for (run, settlement), verdict in zip(batch, verdicts, strict=True):
             self.pool.forget(run)
-            match verdict:
-                case SettleVerdict.APPLIED | SettleVerdict.REPEATED:
-                    stored.append(settlement)
-                case SettleVerdict.CANCELLED:
-                    stored.append(settlement.if_cancelled())
-                case SettleVerdict.STALE if settlement.attempt.outcome is not AttemptOutcome.LOST:
-                    tell(self._observer, ResultRefused(*run.key))
-                case SettleVerdict.STALE:
-                    pass  # that it was lost is told already, and there is no result to refuse
+            if verdict in _STORED:
+                stored.append(settlement)
+            elif verdict is SettleVerdict.CANCELLED:
+                stored.append(settlement.if_cancelled())
+            elif settlement.attempt.outcome is not AttemptOutcome.LOST:
+                tell(self._observer, ResultRefused(*run.key))
+            # Else it was lost: that is told already, and there is no result to refuse.
         if stored:
             tell(self._observer, Settled(stored))

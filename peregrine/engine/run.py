@@ -165,10 +165,12 @@ class Run:
 
     def _with_notes(self, outcome: Outcome) -> Outcome:
         """*outcome* with what was said, and whether the run was abandoned."""
+        if self.journal.is_silent and not self.abandoned:
+            return outcome
         notes = detail_of(self.journal.said())
         if self.abandoned:
             notes["abandoned"] = True
-        return replace(outcome, detail=outcome.detail | notes) if notes else outcome
+        return replace(outcome, detail=outcome.detail | notes)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -52,9 +52,9 @@ class Veil:
     __slots__ = ("_secrets",)
 
     def __init__(self, *parameters: JsonObject) -> None:
-        found = {form for each in parameters for secret in secret_texts(each) for form in _forms(secret)}
+        found = {form for each in parameters if each for secret in secret_texts(each) for form in _forms(secret)}
         # Longest first: a secret may contain another.
-        self._secrets = sorted((s for s in found if len(s) >= SECRET_CHARS_MIN), key=len, reverse=True)
+        self._secrets = [one for one in sorted(found, key=len, reverse=True) if len(one) >= SECRET_CHARS_MIN]
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:

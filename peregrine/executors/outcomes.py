@@ -52,6 +52,8 @@ async def outcome_of_work(work: Awaitable[object], veil: Callable[[str], str]) -
 
 
 def _outcome_of_value(value: object, veil: Callable[[str], str]) -> Outcome:
+    if value is None:
+        return Outcome.succeeded()
     if isinstance(value, Answer):
         return outcome_of(value)
     if not isinstance(value, Outcome):

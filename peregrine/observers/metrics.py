@@ -6,11 +6,12 @@ number means stands in ``docs/reference/metrics.md``, which a test holds against
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatchmethod
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from peregrine.domain.event import (
     AttemptAbandoned,
@@ -38,6 +39,7 @@ from peregrine.domain.event import (
 from peregrine.domain.execution import AttemptOutcome, Cause, ExecutionOutcome, Settlement
 from peregrine.domain.occurrence import Reason
 from peregrine.domain.statistics import Statistics
+from peregrine.observers.histogram import BatchHistogram
 from peregrine.ports.engine_view import EngineMode, EngineView, LockView
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -125,8 +127,10 @@ class MetricsObserver:
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"peregrine_{name}", text, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
-        return Histogram(f"peregrine_{name}", text, buckets=tuple(buckets), registry=self.registry)
+    def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> BatchHistogram:
+        made = BatchHistogram(f"peregrine_{name}", text, bounds)
+        self.registry.register(made)
+        return made
 
     def _labelled(self, name: str, text: str, label: str, values: Iterable[str]) -> Mapping[str, Counter]:
         """A child per value, bound once and on the page from the start, so that a rate is defined at once."""
@@ -157,9 +161,12 @@ class MetricsObserver:
     @_count.register
     def _(self, event: Claimed) -> None:
         self._claims.inc(len(event.claims))
-        for claim in event.claims:
-            if claim.attempt == 1 and claim.cause is Cause.SCHEDULE and claim.scheduled_for is not None:
-                self._lateness.observe(max(0, claim.started_at - claim.scheduled_for) / 1000)
+        by_schedule = Cause.SCHEDULE
+        self._lateness.observe(
+            max(0, claim.started_at - claim.scheduled_for) / 1000
+            for claim in event.claims
+            if claim.attempt == 1 and claim.cause is by_schedule and claim.scheduled_for is not None
+        )
 
     @_count.register
     def _(self, event: Settled) -> None:
@@ -170,13 +177,14 @@ class MetricsObserver:
         self._recovered.inc(len(event.settlements))
         self._settled(event.settlements)
 
-    def _settled(self, settlements: Iterable[Settlement]) -> None:
-        for one in settlements:
-            if one.attempt.outcome is not None:
-                self._attempts[one.attempt.outcome].inc()
-            if one.outcome is not None:
-                self._ended[one.outcome].inc()
-            self._runtime.observe(max(0, one.ended_at - one.attempt.started_at) / 1000)
+    def _settled(self, settlements: Sequence[Settlement]) -> None:
+        for attempt, count in Tally(one.attempt.outcome for one in settlements).items():
+            if attempt is not None:
+                self._attempts[attempt].inc(count)
+        for execution, count in Tally(one.outcome for one in settlements).items():
+            if execution is not None:
+                self._ended[execution].inc(count)
+        self._runtime.observe(max(0, one.ended_at - one.attempt.started_at) / 1000 for one in settlements)
 
     @_count.register
     def _(self, event: ResultRefused) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, replace
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from peregrine.domain.execution import Attempt, AttemptOutcome, Cause, ExecutionOutcome, State
-from peregrine.domain.ids import WorkerId
+from peregrine.domain.execution import AttemptOutcome, Cause, ExecutionOutcome, State
 from peregrine.domain.moment import MOMENT_MAX
 from peregrine.domain.occurrence import occurrence_key
 from peregrine.domain.payload import FunctionPayload, HttpPayload, Kind
@@ -70,16 +68,6 @@ def test_a_key_is_shortened_only_where_it_can_be_told_again(key: str, second: in
     assert rows.occurrence_of(key, a_task().id) == second
     if second is not None:
         assert f"c:task-1:{second}" == key
-
-
-def test_a_record_made_quickly_is_like_any_other() -> None:
-    made = rows._make_attempt(1, 2, "w", NOW, None, None, None)
-
-    assert made == Attempt(attempt=1, epoch=2, worker_id=WorkerId("w"), started_at=NOW)
-    assert type(made) is Attempt
-    assert hash(made) == hash(replace(made))
-    with pytest.raises(FrozenInstanceError):
-        made.attempt = 3  # type: ignore[misc]
 
 
 def test_a_definition_of_a_newer_version_can_be_read() -> None:

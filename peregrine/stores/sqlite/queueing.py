@@ -29,7 +29,7 @@ def due(db: apsw.Connection, definitions: Definitions, now: Moment, limit: int) 
 
 
 def apply_plans(db: apsw.Connection, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
-    verdicts = [PlanVerdict.MOVED] * len(plans)
+    applied, verdicts = PlanVerdict.APPLIED, [PlanVerdict.MOVED] * len(plans)
     for run, places in steps.without_repetition(plans, [plan.task_id for plan in plans]):
         found = steps.by_texts(db, "progress_of_tasks", [plan.task_id for plan in run])
         stands = {id: (no, cursor, generation) for id, no, cursor, generation in found}
@@ -38,7 +38,7 @@ def apply_plans(db: apsw.Connection, plans: Sequence[Plan], now: Moment) -> Sequ
             no, cursor, generation = stands.get(plan.task_id, (0, None, None))
             if cursor == plan.cursor and generation == plan.generation:
                 good.append((no, plan))
-                verdicts[place] = PlanVerdict.APPLIED
+                verdicts[place] = applied
         _write_plans(db, good, now)
     return verdicts
 

@@ -10,10 +10,9 @@ the row of its execution, with ``attempt_outcome``. Every other ended attempt is
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
-from dataclasses import field, fields, make_dataclass
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -39,7 +38,6 @@ from peregrine.domain.policy import Priority, rank
 from peregrine.domain.task import Task
 from peregrine.ports.host import Instance
 
-Record = TypeVar("Record")
 Row: TypeAlias = tuple[Any, ...]
 """What SQLite gives: the columns of one query, in its order."""
 
@@ -112,27 +110,6 @@ def moment_or_none(stored: Moment | None) -> Moment | None:
     return None if stored is None or stored >= NEVER else stored
 
 
-def _maker(of: type[Record], names: str) -> Callable[..., Record]:
-    """A quick way to make a frozen record from the fields of these *names*; the others get their defaults.
-
-    A frozen record sets each field of itself through ``object.__setattr__``; for a claim that takes six times as long
-    and more than SQLite does for its part. So its twin that is not frozen is made, and then called by its name.
-    """
-    assert not hasattr(of, "__post_init__"), "nothing may be worked out on the way"
-    every = {one.name: one for one in fields(of)}  # type: ignore[arg-type]
-    given = [every.pop(name).name for name in names.split()]
-    left = [(one.name, Any, field(default=one.default, default_factory=one.default_factory)) for one in every.values()]
-    twin = make_dataclass(of.__name__, [*given, *left], slots=True)
-
-    def make(*values: object) -> Record:
-        record = twin(*values)
-        record.__class__ = of
-        made: Record = record
-        return made
-
-    return make
-
-
 # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -175,15 +152,6 @@ def execution_row(new: NewExecution, task_no: int) -> Row:
     )
 
 
-_make_execution: Final = _maker(
-    Execution,
-    "id task_id cause state priority scheduled_for queued_at available_at parameters requested_by follows attempt "
-    "epoch beat failures losses cancel_requested worker_id started_at completed_at outcome output error truncated "
-    "detail attempts",
-)
-_make_attempt: Final = _maker(Attempt, "attempt epoch worker_id started_at completed_at outcome error")
-
-
 def execution(row: Row, apart: Sequence[Attempt]) -> Execution:
     """What ``executions`` says of one execution, with the attempts that stand *apart* from it."""
     (
@@ -193,37 +161,45 @@ def execution(row: Row, apart: Sequence[Attempt]) -> Execution:
     ) = row  # fmt: skip
     attempts = tuple(apart)
     if state == RUNNING:
-        attempts += (_make_attempt(attempt, epoch, worker_id, started_at, None, None, None),)
+        attempts += (Attempt(attempt=attempt, epoch=epoch, worker_id=worker_id, started_at=started_at),)
     elif attempt_outcome is not None:
-        ended = ATTEMPT_OUTCOMES[attempt_outcome]
-        attempts += (_make_attempt(attempt, epoch, worker_id, started_at, completed_at, ended, error),)
-    return _make_execution(
-        id,
-        task_id,
-        CAUSES[cause],
-        STATES[state],
-        PRIORITIES[priority],
-        scheduled_for,
-        queued_at,
-        available_at,
-        None if parameters is None else json_object(parameters),
-        requested_by,
-        follows,
-        attempt,
-        epoch,
-        beat,
-        failures,
-        losses,
-        bool(cancel_requested),
-        worker_id,
-        started_at,
-        completed_at,
-        None if outcome is None else OUTCOMES[outcome],
-        output or "",
-        error,
-        bool(truncated),
-        json_object(detail) if detail else {},
-        attempts,
+        ended = Attempt(
+            attempt=attempt,
+            epoch=epoch,
+            worker_id=worker_id,
+            started_at=started_at,
+            completed_at=completed_at,
+            outcome=ATTEMPT_OUTCOMES[attempt_outcome],
+            error=error,
+        )
+        attempts += (ended,)
+    return Execution(
+        id=id,
+        task_id=task_id,
+        cause=CAUSES[cause],
+        state=STATES[state],
+        priority=PRIORITIES[priority],
+        scheduled_for=scheduled_for,
+        queued_at=queued_at,
+        available_at=available_at,
+        parameters=None if parameters is None else json_object(parameters),
+        requested_by=requested_by,
+        follows=follows,
+        attempt=attempt,
+        epoch=epoch,
+        beat=beat,
+        failures=failures,
+        losses=losses,
+        cancel_requested=bool(cancel_requested),
+        worker_id=worker_id,
+        started_at=started_at,
+        completed_at=completed_at,
+        outcome=None if outcome is None else OUTCOMES[outcome],
+        output=output or "",
+        error=error,
+        truncated=bool(truncated),
+        detail=json_object(detail) if detail else {},
+        attempts=attempts,
     )
 
 
@@ -273,35 +249,28 @@ def claim_mark(claim_id: str) -> int:
     return int.from_bytes(blake2b(claim_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-_make_claim: Final = _maker(
-    Claim,
-    "execution_id epoch attempt task cause priority worker_id scheduled_for queued_at available_at started_at "
-    "parameters failures losses beat",
-)
-
-
 def claim(row: Row, task: Task, worker_id: WorkerId) -> Claim:
     """What ``claims`` or ``claimed_by`` says of one claim."""
     (
         id, epoch, attempt, cause, priority, scheduled_for, queued_at, available_at, started_at, parameters,
         failures, losses, beat, *_,
     ) = row  # fmt: skip
-    return _make_claim(
-        id,
-        epoch,
-        attempt,
-        task,
-        CAUSES[cause],
-        PRIORITIES[priority],
-        worker_id,
-        scheduled_for,
-        queued_at,
-        available_at,
-        started_at,
-        None if parameters is None else json_object(parameters),
-        failures,
-        losses,
-        beat,
+    return Claim(
+        execution_id=id,
+        epoch=epoch,
+        attempt=attempt,
+        task=task,
+        cause=CAUSES[cause],
+        priority=PRIORITIES[priority],
+        worker_id=worker_id,
+        scheduled_for=scheduled_for,
+        queued_at=queued_at,
+        available_at=available_at,
+        started_at=started_at,
+        parameters=None if parameters is None else json_object(parameters),
+        failures=failures,
+        losses=losses,
+        beat=beat,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
@@ -24,6 +24,11 @@ from peregrine.ports.store import CancelVerdict, SettleVerdict
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
+
+# By names of their own: on Python 3.11 to look a member up in its class costs as much as a row's share of a statement.
+_QUEUED: Final = State.QUEUED
+_COMPLETED: Final = State.COMPLETED
+_APPLIED: Final = SettleVerdict.APPLIED
 
 
 def settle(db: apsw.Connection, settlements: Sequence[Settlement]) -> Sequence[SettleVerdict]:
@@ -52,7 +57,7 @@ def _settle_one(db: apsw.Connection, batch: _SettleBatch, settlement: Settlement
     # What runs with this epoch holds no ended attempt of it, so this can't be a repetition.
     written = settlement.if_cancelled() if cancelled else settlement
     batch.add(row, written)
-    return SettleVerdict.APPLIED if written is settlement or written == settlement else SettleVerdict.CANCELLED
+    return _APPLIED if written is settlement or written == settlement else SettleVerdict.CANCELLED
 
 
 def _settle_late(db: apsw.Connection, settlement: Settlement, seq: int) -> SettleVerdict:
@@ -95,7 +100,7 @@ class _SettleBatch:
         if result is not None:
             self._results.append(result)
         outcome = rows.OUTCOME_NUMBERS[written.outcome]
-        if written.state is State.QUEUED:
+        if written.state is _QUEUED:
             available_at = available_at if written.available_at is None else written.available_at
             place = rank(Priority(priority), available_at)
             self._again.append((seq, available_at, place, written.failures, written.losses, outcome))
@@ -112,7 +117,7 @@ class _SettleBatch:
                     rows.ATTEMPT_OUTCOME_NUMBERS[written.attempt.outcome] if stays else None,
                 )
             )
-            succeeded = written.state is State.COMPLETED
+            succeeded = written.state is _COMPLETED
             self._tallies.add(task_no, started_at, ended_at, None if succeeded else written)
         self._followups += written.followups
 
@@ -135,7 +140,7 @@ class _SettleBatch:
                         seq,
                         written.attempt,
                         numbers[written.attempt.worker_id],
-                        written.detail if written.state is State.QUEUED else None,
+                        written.detail if written.state is _QUEUED else None,
                     )
                     for seq, written in self._attempts
                 ],
@@ -148,7 +153,7 @@ def _stands_in_row(written: Settlement, row: tuple[Any, ...]) -> bool:
     """Whether the row of the execution says all of the ended attempt, as it does for nearly every last one."""
     mine = written.attempt
     return (
-        written.state is not State.QUEUED
+        written.state is not _QUEUED
         and (mine.attempt, mine.epoch, mine.worker_id, mine.started_at) == row
         and mine.error == written.error
         and mine.outcome is not None
