@@ -30,7 +30,7 @@ def believed(said: object) -> Outcome:
     if not isinstance(said, Outcome):
         return Outcome.failed(f"the executor gave {type(said).__name__} instead of an outcome")
     if _says_nothing_more(said):
-        return said
+        return Outcome.succeeded()  # not *said*: its author may still hold it, and change it
     verdict, error = said.verdict, None if said.error is None else text_of(said.error)[:ERROR_MAX]
     if verdict not in _ITS_TO_SAY:
         verdict, error = AttemptOutcome.FAILED, f"the executor said {str(verdict)!r}, which is not its to say"
