@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
-READY_WITHIN = 20.0
+READY_WITHIN = 60.0
 
 
 class Service:
