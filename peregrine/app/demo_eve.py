@@ -86,9 +86,9 @@ def demo_eve(flags: Mapping[str, str], scale: Scale | None = None) -> int:
 def _fake(scale: Scale) -> Iterator[str]:
     """The address of a fake EVE of that size, as long as the block lasts."""
     words = ["--characters", scale.characters, "--alliances", scale.alliances, "--corporations", scale.corporations,
-             "--latency", LATENCY_SECONDS]  # fmt: skip
+             "--latency", LATENCY_SECONDS, "--while-stdin"]  # fmt: skip
     command = [sys.executable, "-m", FAKE, *map(str, words)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         told = process.stdout.readline().split()
@@ -98,8 +98,9 @@ def _fake(scale: Scale) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 @dataclass

@@ -19,7 +19,7 @@ import pytest
 from peregrine.app import demo_eve
 from peregrine.testing.fake_esi.world import FIRST_ALLIANCE, FIRST_CHARACTER, FIRST_CORPORATION
 from tests.app.process import ROOT, Running, command, done, environment, serving
-from tests.app.test_serve import ended
+from tests.app.test_serve import ended, eventually
 
 EVE_TASKS = {
     "system-token-refresh", "system-character-affiliation-update", "system-alliance-bulk-import",
@@ -31,17 +31,16 @@ EVE_TASKS = {
 def a_fake_eve(*words: str) -> Iterator[str]:
     """The address of a small EVE in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "peregrine.testing.fake_esi", "--characters", "50", "--alliances", "12", *words],
-        cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "peregrine.testing.fake_esi", "--characters", "50", "--alliances", "12",
+         "--while-stdin", *words],
+        cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
         yield process.stdout.readline().split()[-1]
     finally:
         process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.communicate()
 
 
 def configured(address: str, **more: str) -> dict[str, str]:
@@ -195,6 +194,35 @@ def test_the_demonstration_counts_from_where_the_fake_does() -> None:
     assert (demo_eve.FIRST_CHARACTER, demo_eve.FIRST_CORPORATION, demo_eve.FIRST_ALLIANCE) == (
         FIRST_CHARACTER, FIRST_CORPORATION, FIRST_ALLIANCE,
     )  # fmt: skip
+
+
+def test_the_demonstrations_eve_ends_with_who_began_it(tmp_path: Path) -> None:
+    """Killed at once, it can tell nobody; the other end of the fake's input is closed for it."""
+    code = (
+        "import os, sys; from peregrine.app import demo_eve\n"
+        "with demo_eve._fake(demo_eve.Scale(10, 1, 1, 1)) as address:\n"
+        "    print(address, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:  # fmt: skip
+        assert starter.stdout is not None
+        address = starter.stdout.readline().strip()
+        assert asked(address, "/_fake/journal")["refreshes"] == 0
+        starter.kill()
+        starter.wait()
+
+    assert eventually(lambda: _is_there(address), False) is False
+
+
+def _is_there(address: str) -> bool:
+    try:
+        asked(address, "/_fake/journal")
+    except OSError:
+        return False
+    return True
 
 
 def test_demo_eve_is_a_verb() -> None:

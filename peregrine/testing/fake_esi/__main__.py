@@ -30,6 +30,9 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--client-secret", default=Application().secret, help="empty: a client with PKCE only")
     parser.add_argument("--rotation", choices=[str(rotation) for rotation in Rotation], default=str(Rotation.STRICT))
     parser.add_argument("--downtime", type=int, default=0, help="minutes of downtime at 11:00 UTC")
+    parser.add_argument(
+        "--while-stdin", action="store_true", help="end with standard input: so with whoever holds the other end of it"
+    )
     return parser.parse_args(words)
 
 
@@ -44,12 +47,14 @@ def made(asked: argparse.Namespace) -> FakeEsi:
 
 
 async def run(asked: argparse.Namespace) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM, or the end of standard input where that was asked for."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, ended.set)
+    if asked.while_stdin:
+        loop.add_reader(sys.stdin.fileno(), ended.set)  # nobody writes to it: what there is to read is its end
     async with serve(made(asked), host=asked.host, port=asked.port) as served:
         sys.stdout.write(f"listening on {served.address}\n")
         sys.stdout.flush()
