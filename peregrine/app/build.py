@@ -22,7 +22,8 @@ from peregrine.app.credentials import (
     tell_other_signer,
 )
 from peregrine.app.datadir import DataDir
-from peregrine.app.eve import Eve, EveNeeds, eve_of
+from peregrine.app.eve import extension
+from peregrine.app.extension import Extension, ExtensionNeeds
 from peregrine.app.keys import Keys, admitted
 from peregrine.app.settings import Loaded, Settings, child_environment
 from peregrine.app.stores import HouseStore, embedded_store, hints_of, patiently, shared_store
@@ -129,12 +130,12 @@ async def built(loaded: Loaded, data_dir: DataDir, *, port: int, log: Logger) ->
         credentials = await prepare_credentials(settings, data_dir, ground.clock, keys)
         if settings.mongodb_uri is not None:
             await tell_other_signer(store, credentials.rules, clock)
-        eve = _eve(ground, credentials, stack)
-        executors = await _executors(loaded, ground, stack, Outside(port, eve))
+        extended = _extended(ground, credentials, stack)
+        executors = await _executors(loaded, ground, stack, Outside(port, extended))
         engine = _engine(ground, executors)
         metrics.engine, metrics.locks = engine, ground.together.view
         proof = KeyProof(JwtProof(credentials.rules, ground.clock), store, ground.clock)
-        signing = Signing(login=eve.login, sessions=SessionProof(proof, store, ground.clock))
+        signing = Signing(login=extended.login, sessions=SessionProof(proof, store, ground.clock))
         app = _app(_means(ground, engine, executors, proof), settings, signing, metrics)
         yield Parts(
             app=app,
@@ -267,8 +268,8 @@ def engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def _eve(ground: Ground, credentials: Credentials, stack: AsyncExitStack) -> Eve:
-    needs = EveNeeds(
+def _extended(ground: Ground, credentials: Credentials, stack: AsyncExitStack) -> Extension:
+    needs = ExtensionNeeds(
         settings=ground.settings,
         version=VERSION,
         store=ground.store.eve,
@@ -279,15 +280,15 @@ def _eve(ground: Ground, credentials: Credentials, stack: AsyncExitStack) -> Eve
         sign=session_signer(ground.settings, credentials.rules),
         shared=ground.together.shared,
     )
-    return eve_of(needs, stack)
+    return extension(needs, stack)
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What tasks meet outside the house: our own port, which is closed to them, and EVE."""
+    """What tasks meet outside the house: our own port, which is closed to them, and what an extension speaks with."""
 
     port: int
-    eve: Eve
+    extension: Extension
 
 
 async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, outside: Outside) -> Executors:
@@ -304,7 +305,7 @@ async def _executors(loaded: Loaded, ground: Ground, stack: AsyncExitStack, outs
     http = HttpExecutor(egress, clock, version=VERSION, secrets=loaded.task_secrets)
     stack.push_async_callback(http.close)
     await http.open()
-    declared = system_tasks(ground, outside.eve)
+    declared = system_tasks(ground, outside.extension)
     await synchronise(store, clock, declared, ground.vault)
     return Executors(
         http=http,
@@ -328,16 +329,16 @@ def redis_probe(view: LockView | None) -> dict[str, Probe]:
     return {"redis": probe}
 
 
-def system_tasks(ground: Ground, eve: Eve) -> tuple[SystemTask, ...]:
+def system_tasks(ground: Ground, extended: Extension) -> tuple[SystemTask, ...]:
     """What the house brings itself. The clean-up keeps what the setting keeps: one retention, not two."""
     store, keep = ground.store, ground.settings.retention
 
     async def sweep_logins(now: Moment, limit: int) -> int:
         return await store.eve.purge_auth_states(now=now, limit=limit)
 
-    probes = {"database": store.ping, **redis_probe(ground.together.view), **eve.probes}
+    probes = {"database": store.ping, **redis_probe(ground.together.view), **extended.probes}
     builtin = builtin_tasks(store=store, records=store, probes=probes, sweeps=[sweep_logins], clock=ground.clock)
-    declared = (*builtin, *eve.tasks)
+    declared = (*builtin, *extended.tasks)
     return tuple(
         replace(
             task,

@@ -1,16 +1,15 @@
-"""Owns how EVE Online is wired in: the one file that knows ``modules.esi``. Without it and its line in ``build``, the
-service is the same without EVE. Must not know what the modules do.
+"""Owns how EVE Online is wired in: the one file that knows ``modules.esi``, and that one line of ``build`` names. With
+``nothing`` of ``app.extension`` in that line both can be deleted, and the service is the same without EVE. Must not
+know what the modules do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-from peregrine.app.settings import Settings
+from peregrine.app.extension import Extension, ExtensionNeeds
 from peregrine.modules.builtin.health import Probe
 from peregrine.modules.esi.alliances import Alliances
 from peregrine.modules.esi.characters import Characters
@@ -25,15 +24,7 @@ from peregrine.modules.esi.tokens import Refresher
 from peregrine.modules.esi.turnstile import Turnstile
 from peregrine.modules.esi.universe import EsiClient, EsiSettings
 from peregrine.modules.provided import PROVIDED
-from peregrine.ports.clock import Clock
-from peregrine.ports.entropy import Entropy
-from peregrine.ports.eve import EveStore
 from peregrine.ports.eve_modules import EveModules
-from peregrine.ports.login import Login
-from peregrine.ports.module import SystemTask
-from peregrine.ports.records import RecordStore
-from peregrine.ports.shared import SharedState
-from peregrine.ports.vault import Vault
 
 MISSING: Final = "set ESI_CONTACT"
 MISSING_AUTH: Final = "set EVE_CLIENT_ID, EVE_REDIRECT_URI and ESI_CONTACT"
@@ -42,31 +33,7 @@ SSO_FLIGHTS: Final = 5
 LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EveNeeds:
-    """What EVE stands on. ``sign`` makes a token of our own; ``shared``: where instances tell each other of limits."""
-
-    settings: Settings
-    version: str
-    store: EveStore
-    records: RecordStore
-    vault: Vault
-    clock: Clock
-    entropy: Entropy
-    sign: Callable[[Mapping[str, Any]], str]
-    shared: SharedState | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Eve:
-    """What the service has of EVE; everything but the tasks only where it is configured."""
-
-    tasks: tuple[SystemTask, ...]
-    probes: Mapping[str, Probe] = field(default_factory=dict)
-    login: Login | None = None
-
-
-def eve_of(needs: EveNeeds, stack: AsyncExitStack) -> Eve:
+def extension(needs: ExtensionNeeds, stack: AsyncExitStack) -> Extension:
     """EVE as the settings want it; what it holds open is closed with *stack*. Nothing is asked of EVE yet.
 
     Raises:  BadConfiguration.
@@ -95,10 +62,10 @@ def eve_of(needs: EveNeeds, stack: AsyncExitStack) -> Eve:
             corporation=Corporations(esi, needs.store, needs.clock),
         )
     tasks = eve_tasks(PROVIDED.over(own), missing=MISSING, missing_auth=MISSING_AUTH)
-    return Eve(tasks=tasks, probes=probes, login=login)
+    return Extension(tasks=tasks, probes=probes, login=login)
 
 
-def _esi(needs: EveNeeds, http: HttpClient) -> EsiClient:
+def _esi(needs: ExtensionNeeds, http: HttpClient) -> EsiClient:
     address = needs.settings.esi_base_url
     # A fake on this very machine goes down when it says so.
     limits = Limits(downtime=urlsplit(address).hostname not in LOCAL)
@@ -107,7 +74,7 @@ def _esi(needs: EveNeeds, http: HttpClient) -> EsiClient:
     return EsiClient(http, turnstile, cache, needs.clock, EsiSettings(address=address))
 
 
-def _sso(needs: EveNeeds, http: HttpClient) -> SsoClient:
+def _sso(needs: ExtensionNeeds, http: HttpClient) -> SsoClient:
     settings = needs.settings
     secret = settings.eve_client_secret
     limits = Limits(downtime=False, flights=SSO_FLIGHTS)
@@ -121,7 +88,7 @@ def _sso(needs: EveNeeds, http: HttpClient) -> SsoClient:
     return SsoClient(http, turnstile, needs.clock, application)
 
 
-def _login(needs: EveNeeds, sso: SsoClient) -> EveLogin:
+def _login(needs: ExtensionNeeds, sso: SsoClient) -> EveLogin:
     settings = needs.settings
     stands_on = LoginNeeds(
         sso=sso,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -71,6 +72,28 @@ def test_without_eve_the_tasks_are_there_and_say_what_to_set(tmp_path: Path) -> 
         assert task["enabled"] is (id not in EVE_TASKS)
     assert "Disabled: set ESI_CONTACT" in tasks["system-corporation-update"]["description"]
     assert "EVE_CLIENT_ID" in tasks["system-token-refresh"]["description"]
+
+
+def test_eve_can_be_deleted_by_one_line(tmp_path: Path) -> None:
+    """In a copy of the package without it the service starts, and does all that is not EVE's."""
+    package = tmp_path / "peregrine"
+    shutil.copytree(ROOT / "peregrine", package, ignore=shutil.ignore_patterns("__pycache__", "esi", "fake_esi"))
+    (package / "app" / "eve.py").unlink()
+    wiring = package / "app" / "build.py"
+    line = "from peregrine.app.eve import extension\n"
+    text = wiring.read_text()
+    assert text.count("app.eve") == text.count(line) == 1
+    wiring.write_text(text.replace(line, "from peregrine.app.extension import nothing as extension\n"))
+
+    with serving(tmp_path, PYTHONPATH=str(tmp_path), **configured("https://esi.example")) as service:
+        tasks = system_tasks(service)
+        outcomes = [run(service, id)["outcome"] for id in tasks]
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            asked(service.url, "/auth/eve/login")
+
+    assert len(tasks) == 3
+    assert EVE_TASKS.isdisjoint(tasks)
+    assert outcomes == ["succeeded"] * 3
 
 
 def test_with_a_contact_alone_the_public_tasks_are_on(tmp_path: Path) -> None:
