@@ -108,7 +108,15 @@ def _plain(text: str) -> str:
 
 
 PlainText = Annotated[str, Field(max_length=TEXT_MAX), AfterValidator(_plain)]
-PageNumber = Annotated[int, Whole(1, PAGE_MAX)]
+PageNumber = Annotated[
+    int,
+    Whole(1, PAGE_MAX),
+    Field(
+        description="Counted from 1. A far page costs what the first one does where SQLite is the store, unless a "
+        "filter other than one status or one task is given; MongoDB walks there. Where there is a `next_cursor`, it "
+        "always costs the same."
+    ),
+]
 PageSize = Annotated[int, Whole(1, PAGE_SIZE_MAX)]
 CursorText = Annotated[str, Field(max_length=4096, description="`next_cursor` of the page before.")]
 

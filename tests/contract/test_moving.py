@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from peregrine.testing.moving_contract import CHECKS, Check
-from tests.stores.sqlite_places import a_store, is_sound
+from tests.stores.sqlite_places import a_store, is_counted, is_sound
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -21,3 +21,4 @@ async def test_from_sqlite_to_sqlite(check: Check, tmp_path: Path) -> None:
     await source.close()
     await target.close()
     assert is_sound(tmp_path / "target.db")
+    assert is_counted(tmp_path / "target.db")

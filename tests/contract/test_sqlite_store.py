@@ -21,7 +21,7 @@ from peregrine.testing.store_contract import (
     Died,
     SharedCheck,
 )
-from tests.stores.sqlite_places import quick_folder
+from tests.stores.sqlite_places import is_counted, quick_folder
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +78,7 @@ class SqliteStores:
         for store in self._given:
             with suppress(Died):
                 await store.close()
+        assert all(is_counted(path) for path in self._folder.glob("*/store.db"))
 
     async def _opened(self, store: SqliteStore) -> SqliteStore:
         await store.open()

@@ -18,8 +18,6 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-import apsw
-
 from peregrine.coordination.host import ProcHost
 from peregrine.coordination.memory import MemoryBus
 from peregrine.domain.errors import Fault
@@ -36,6 +34,7 @@ from peregrine.ports.executor import RunContext
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.builders import NOW, a_new_execution, a_parallel_task, an_instance
 from peregrine.testing.clock import SeededEntropy
+from tests.stores.sqlite_places import CountedStore
 
 COUNT: Final = 1_000
 SLOTS: Final = 1_000
@@ -61,35 +60,6 @@ class Nothing:
 
     async def run(self, payload: Payload, context: RunContext) -> Outcome:
         return Outcome.succeeded()
-
-
-class CountedStore(SqliteStore):
-    """A store that counts what SQLite does: how often each statement ran, and the steps of its machine.
-
-    Steps that write are counted by themselves: what only reads looks again when time says so, so its count varies.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.ran: Counter[str] = Counter()
-        self.writing = self.reading = 0
-        super().__init__(path, ballast_bytes=0)
-
-    def _connect(self, *, reads_only: bool) -> apsw.Connection:
-        db = super()._connect(reads_only=reads_only)
-        db.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._note_reading if reads_only else self._note_writing)
-        return db
-
-    def _note_reading(self, seen: dict[str, Any]) -> None:
-        self.reading += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
-
-    def _note_writing(self, seen: dict[str, Any]) -> None:
-        self.ran[seen["sql"].split(None, 1)[0].upper()] += 1
-        self.writing += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
-
-    def forget(self) -> None:
-        """Count from nothing again."""
-        self.ran.clear()
-        self.writing = self.reading = 0
 
 
 class Told(MetricsObserver):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 import apsw
 
+from peregrine.stores.sqlite import rows
 from peregrine.stores.sqlite.store import SqliteStore
+from peregrine.stores.sqlite.stretches import STRETCH
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = Path("/dev/shm")
@@ -21,6 +24,35 @@ MEMORY = Path("/dev/shm")
 def quick_folder() -> Path | None:
     """A file system in memory, where a flush costs nothing; for tests that are not about the disk. None: no such."""
     return MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
+
+
+class CountedStore(SqliteStore):
+    """A store that counts what SQLite does: how often each statement ran, and the steps of its machine.
+
+    Steps that write are counted by themselves: what only reads looks again when time says so, so its count varies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.ran: Counter[str] = Counter()
+        self.writing = self.reading = 0
+        super().__init__(path, ballast_bytes=0)
+
+    def _connect(self, *, reads_only: bool) -> apsw.Connection:
+        db = super()._connect(reads_only=reads_only)
+        db.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._note_reading if reads_only else self._note_writing)
+        return db
+
+    def _note_reading(self, seen: dict[str, Any]) -> None:
+        self.reading += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    def _note_writing(self, seen: dict[str, Any]) -> None:
+        self.ran[seen["sql"].split(None, 1)[0].upper()] += 1
+        self.writing += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    def forget(self) -> None:
+        """Count from nothing again."""
+        self.ran.clear()
+        self.writing = self.reading = 0
 
 
 def a_store(path: Path, **settings: Any) -> SqliteStore:
@@ -42,6 +74,20 @@ def is_sound(path: Path) -> bool:
     """Whether every page and index of the file is as it should be."""
     with looked_at(path) as db:
         return list(db.execute("PRAGMA integrity_check")) == [("ok",)]
+
+
+def is_counted(path: Path) -> bool:
+    """Whether the stretches of the list add up to what is listed."""
+    with looked_at(path) as db:
+        kept = list(db.execute("SELECT start, listed, completed, failed FROM stretches WHERE listed <> 0 ORDER BY 1"))
+        found: Counter[tuple[int, str]] = Counter()
+        for listed_at, state in db.execute("SELECT listed_at, state FROM executions WHERE listed_at IS NOT NULL"):
+            start = listed_at - listed_at % STRETCH
+            found[start, "listed"] += 1
+            found[start, "completed"] += state == rows.COMPLETED
+            found[start, "failed"] += state > rows.COMPLETED
+        starts = sorted({start for start, _ in found})
+        return kept == [(one, *(found[one, name] for name in ("listed", "completed", "failed"))) for one in starts]
 
 
 def a_process(program: str, *arguments: object) -> subprocess.Popen[str]:

@@ -29,6 +29,7 @@ from tests.stores.sqlite_places import ROOT, a_store, quick_folder
 pytestmark = pytest.mark.anyio
 
 SEGMENT = 2**rows.SEGMENT_BITS
+TABLES = ("segments", "executions", "days", "results", "stretches")
 BATCH = 1_000
 
 
@@ -193,11 +194,9 @@ async def test_a_purge_leaves_no_empty_segment(folder: Path) -> None:
 
     await store.close()
     db = open_connection(folder / "store.db")
-    left = {
-        table: list(db.execute(f"SELECT * FROM {table}")) for table in ("segments", "executions", "days", "results")
-    }
+    left = {table: list(db.execute(f"SELECT * FROM {table}")) for table in TABLES}
     db.close()
-    assert left == {"segments": [], "executions": [], "days": [], "results": []}
+    assert left == {table: [] for table in TABLES}
 
 
 # ── the statements themselves ────────────────────────────────────────────────────────────────────
@@ -206,6 +205,7 @@ MAY_LOOK_THROUGH = {
     "count_all_records": "a move counts all there is",
     "count_all_tasks": "up to a bound",
     "count_ended": "a row for each day",
+    "count_newer_of_ledger": "a sum of two counts",
     "count_tasks": "up to a bound",
     "drop_empty_days": "a row for each day",
     "instances": "a row for each process",
@@ -214,13 +214,23 @@ MAY_LOOK_THROUGH = {
     "segments_listed": "a row for 8,192 executions",
     "segments_scheduled": "a row for 8,192 executions",
     "statistics": "counts of whole, narrow indexes",
+    "pieces_of_ledger": "a row for 8,192 executions",
+    "pieces_of_task": "a row for 8,192 executions",
     "strayed": "once an hour, a narrow table, on a reader",
+    "stretches": "a row for five minutes",
     "queued": "one row",
     "count_queued": "one row",
     "ping": "one row",
 }
 QUERIES = [name for name, text in SQL.items() if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))]
-PARTS = {"conditions": "1", "indexed": "", "place": "t.updated_at", "order": "t.updated_at, t.id"}
+PARTS = {
+    "conditions": "1",
+    "counted": "listed",
+    "joined": "",
+    "indexed": "",
+    "place": "t.updated_at",
+    "order": "t.updated_at, t.id",
+}
 
 
 def plan_of(db: apsw.Connection, text: str) -> list[str]:

@@ -15,6 +15,7 @@ from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.settling import Days
+from peregrine.stores.sqlite.stretches import Stretches
 
 PURGE_REACH: Final = 4
 """Among so many times the number wanted, those that started first, retention looks for those that ended first."""
@@ -48,17 +49,21 @@ def reanchor(db: apsw.Connection, definitions: Definitions, beyond: Moment, now:
 
 
 def purge(db: apsw.Connection, before: Moment, limit: int) -> tuple[int, int]:
-    days = Days()
+    days, stretches = Days(), Stretches()
     seqs: list[int] = []
     for seq, completed_at, state, started_at in db.execute(SQL["old_executions"], (before, limit, limit * PURGE_REACH)):
         runtime = None if started_at is None else max(0, completed_at - started_at)
-        days.add(completed_at, runtime, -1, succeeded=state == rows.COMPLETED)
+        succeeded = state == rows.COMPLETED
+        days.add(completed_at, runtime, -1, succeeded=succeeded)
+        listed_at = completed_at if started_at is None else started_at
+        stretches.add(listed_at, listed=-1, completed=-succeeded, failed=succeeded - 1)
         seqs.append(seq)
     if seqs:
         for step in ("drop_results", "drop_attempts", "drop_executions"):
             db.execute(SQL[step], (apsw.carray(steps.integers(seqs)),))
         db.executemany(SQL["drop_empty_segment"], [(segment,) for segment in {steps.segment_of(seq) for seq in seqs}])
         days.write(db)
+        stretches.write(db)
         db.execute(SQL["drop_empty_days"])
     before_skips = db.total_changes()
     db.execute(SQL["drop_skips"], (before, limit))

@@ -15,6 +15,7 @@ from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
+from peregrine.stores.sqlite.stretches import Stretches
 
 _HIGHEST: Final = max(Priority)
 
@@ -28,6 +29,9 @@ def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) 
         mark = rows.claim_mark(request.claim_id)
         db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
         steps.spread_listed(db, seqs, request.now)
+        stretches = Stretches()
+        stretches.add(request.now, listed=len(chosen))
+        stretches.write(db)
         steps.count_queued(db, -len(chosen))
         tasks = steps.tasks_of(db, definitions, list(chosen.values()))
         started = db.execute(SQL["claims"], (apsw.carray(seqs),))

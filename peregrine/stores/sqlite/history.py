@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import apsw
@@ -25,15 +28,25 @@ from peregrine.domain.query import (
 from peregrine.domain.statistics import Statistics, day_start
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.queries import SQL
+from peregrine.stores.sqlite.stretches import STRETCH
 
 _END_OF_TEXT: Final = "~"
 """Sorts behind every mark of the ledger."""
 _START_OF_TEXT: Final = ""
 """Sorts before every id."""
+_BEFORE_ALL: Final[Moment] = rows.INTEGER_MIN
+"""Sorts before every moment."""
+_NO_SEGMENT: Final = -1
 _FAR: Final = 200
 """An offset from which the indexes are asked where it leads."""
 _LOOKS_MAX: Final = 20_000
 """So many outputs one search for a text reads; its cursor leads to the next so many."""
+_COUNTED: Final[Mapping[ExecutionStatus | None, str]] = {
+    None: "listed",
+    ExecutionStatus.COMPLETED: "completed",
+    ExecutionStatus.FAILED: "failed",
+}
+"""What stretches count of the lists that nothing but a status asks for."""
 _MANY: Final = 64
 """A task has many executions when at least one in so many is its own: then walking all of them in order is quicker."""
 
@@ -59,6 +72,8 @@ class _Sought:
     values: Values = field(default_factory=dict)
     of_task: bool = False
     """Whether the segments of one task are walked, and not an index."""
+    counted: str | None = None
+    """What stretches of the list know how much of it they hold of; None: they do not."""
     looks: bool = False
     """Whether rows of another table must be read to know what matches."""
     until: Moment | None = None
@@ -83,6 +98,7 @@ def earlier_details(db: apsw.Connection, execution_id: ExecutionId) -> dict[int,
 
 def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
     after = read_cursor("executions", page.cursor, int, str) if page.cursor else None
+    filter = _plainer(filter)
     sought = _sought(db, filter)
     waiting = _count_waiting(db, sought)
     sought.until = _end_of_looks(db, sought, None)
@@ -109,8 +125,17 @@ def list_executions(db: apsw.Connection, filter: ExecutionFilter, page: PageRequ
     )
 
 
+def _plainer(filter: ExecutionFilter) -> ExecutionFilter:
+    """The same, with nothing of it said twice: whatever succeeded is completed, and only that."""
+    if filter.outcome is ExecutionOutcome.SUCCEEDED and filter.status in (None, ExecutionStatus.COMPLETED):
+        return replace(filter, status=ExecutionStatus.COMPLETED, outcome=None)
+    return filter
+
+
 def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
     sought = _Sought()
+    if filter == ExecutionFilter(status=filter.status):
+        sought.counted = _COUNTED.get(filter.status)
     if filter.cause is not None:
         sought.both("execution_by_cause")
         sought.values["cause"] = rows.CAUSE_NUMBERS[filter.cause]
@@ -132,17 +157,17 @@ def _sought(db: apsw.Connection, filter: ExecutionFilter) -> _Sought:
         sought.only_waiting("execution_waits_from_before")
         sought.only_started("execution_started_before")
         sought.values["started_before"] = filter.started_before
-    if filter.task_id is not None:
-        _seek_task(db, sought, filter.task_id)
     if filter.text:
         sought.both("execution_has_text")
         sought.values["text"] = rows.lowered(filter.text)
         sought.looks = True
+    if filter.task_id is not None:
+        _seek_task(db, sought, filter.task_id)
     return sought
 
 
 def _seek_task(db: apsw.Connection, sought: _Sought, task_id: TaskId) -> None:
-    """One task. Its segments are walked, unless it has so many executions that an index of all gets there sooner."""
+    """One task. Its segments are walked; if more is asked of its executions, and it has many, an index of all."""
     found = db.execute(SQL["task_number"], (task_id,)).fetchone()
     if found is None:
         sought.waiting = sought.started = None
@@ -150,7 +175,7 @@ def _seek_task(db: apsw.Connection, sought: _Sought, task_id: TaskId) -> None:
     sought.values["task_no"] = found[0]
     sought.only_waiting("execution_of_task")
     sought.of_task = True
-    if sought.started is not None and _of_task(db, found[0]) * _MANY > _ended(db)[0] > _LOOKS_MAX:
+    if sought.started and _of_task(db, found[0]) * _MANY > _ended(db)[0] > _LOOKS_MAX:
         sought.only_started("execution_of_task")
         sought.of_task = False
 
@@ -284,9 +309,18 @@ def _page_of_started(
         values["until"] = sought.until
     if sought.of_task:
         text = SQL["list_started_of_task"].format(conditions=_together(conditions))
-        walk = _Walk(text, values, SQL["segments_listed"], values.get("at", rows.NEVER))
+        upto = values.get("at", rows.NEVER)
+        if offset > _FAR and not sought.started:
+            pieces = db.execute(SQL["pieces_of_task"], values)
+            upto, offset = _jump(db, pieces, "count_newer_of_task", values["task_no"], offset)
+            text = SQL["list_started_of_task"].format(conditions=SQL["execution_not_newer"])
+            values["from"] = upto
+        walk = _Walk(text, values, SQL["segments_listed"], upto)
         return walk.rows(db, offset + limit)[offset:]
     indexed = f"INDEXED BY {sought.index}"
+    if offset > _FAR and sought.counted is not None:
+        values["before"], offset = _stretch_of(db, sought.counted, offset)
+        conditions.append(SQL["execution_before"])
     if offset > _FAR:
         # The ids, which put those of one moment in order, stand in no index: only that one moment's are looked up.
         moments = _places_of(db, sought, conditions, values, offset - 1)
@@ -301,6 +335,15 @@ def _page_of_started(
         conditions.append(SQL["execution_not_newer"])
     text = SQL["list_started"].format(indexed=indexed, conditions=_together(conditions))
     return list(db.execute(text, values | {"limit": limit, "offset": offset}))
+
+
+def _stretch_of(db: apsw.Connection, counted: str, offset: int) -> tuple[Moment, int]:
+    """The end of the stretch of a list that holds the line behind *offset* others, and how many of those it holds."""
+    for start, here in db.execute(SQL["stretches"].format(counted=counted)):
+        if here > offset:
+            return start + STRETCH, offset
+        offset -= here
+    return _BEFORE_ALL, offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +375,30 @@ class _Walk:
         return found
 
 
+Piece: TypeAlias = tuple[int | None, Moment, Moment, int]
+"""Neighbours of one task: their segment (None: they have none), the bounds of their moments, how many at most."""
+
+
+def _jump(db: apsw.Connection, pieces: Iterable[Piece], newer: str, task_no: int, offset: int) -> tuple[Moment, int]:
+    """A moment at or behind which the line behind *offset* others stands, and how many of those stand there too.
+
+    The *pieces*, by their upper bounds, are counted from an index as far as they lie before it; lines are looked at
+    only in the few segments that reach over it.
+    """
+    upto, before, passed = _BEFORE_ALL, 0, []
+    for segment, first, last, count in pieces:
+        if before + count > offset:
+            upto = last
+            break
+        before += count
+        if segment is not None:
+            passed.append((segment, first, count))
+    whole = sum(count for _, first, count in passed if first > upto)
+    across = [segment for segment, first, _ in passed if first <= upto] or [_NO_SEGMENT]
+    values = {"task_no": task_no, "segments": apsw.carray(steps.integers(across)), "upto": upto}
+    return upto, offset - whole - steps.number(db, SQL[newer], values)
+
+
 def _segments(db: apsw.Connection) -> array[int]:
     return steps.integers(no for (no,) in db.execute(SQL["segments"]))
 
@@ -342,13 +409,20 @@ def list_occurrences(db: apsw.Connection, task_id: TaskId, page: PageRequest) ->
     if found is None:
         return Page(items=[], total=0)
     total = _count_ledger(db, found[0])
+    offset = page.offset
+    if offset > _FAR:
+        ran, not_run = (
+            db.execute(SQL[name], {"task_no": found[0]}) for name in ("pieces_of_ledger", "pieces_of_skips")
+        )
+        pieces = heapq.merge(ran, not_run, key=itemgetter(2), reverse=True)
+        at, offset = _jump(db, pieces, "count_newer_of_ledger", found[0], offset)
     # Each part may fill the whole page, and what lies before the page, by itself.
-    reach = page.offset + page.size + 1
+    reach = offset + page.size + 1
     values: Values = {"task_no": found[0], "at": at, "mark": mark, "limit": reach}
     lines = _Walk(SQL["ledger_of_executions"], values, SQL["segments_scheduled"], int(at)).rows(db, reach)
     lines += db.execute(SQL["ledger_of_skips"], values)
     lines.sort(key=lambda row: row[:2], reverse=True)
-    rest = lines[page.offset : reach]
+    rest = lines[offset:reach]
     shown = rest[: page.size]
     return Page(
         items=[rows.ledger_entry(row) for row in shown],

@@ -13,6 +13,7 @@ from peregrine.domain.ids import TaskId
 from peregrine.domain.occurrence import Reason, Skip
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.policy import rank
+from peregrine.domain.query import ExecutionStatus
 from peregrine.ports.moving import EVE_KINDS, Item, Kind, Load, StoredExecution, StoredSkip, StoredTask
 from peregrine.ports.records import Record
 from peregrine.stores.sqlite import eve, history, rows, steps, tasks
@@ -20,6 +21,7 @@ from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
 from peregrine.stores.sqlite.settling import Days
+from peregrine.stores.sqlite.stretches import Stretches
 
 _COUNTS: Final[dict[Kind, str]] = {
     Kind.RECORDS: "count_all_records",
@@ -150,7 +152,7 @@ def _lay_skip(db: apsw.Connection, stored: StoredSkip) -> int:
 
 
 def _lay_executions(db: apsw.Connection, items: Sequence[StoredExecution]) -> int:
-    days, waiting, laid = Days(), 0, 0
+    days, stretches, waiting, laid = Days(), Stretches(), 0, 0
     for item in items:
         one = item.execution
         task_no = steps.number_of(db, "task", one.task_id)
@@ -161,9 +163,14 @@ def _lay_executions(db: apsw.Connection, items: Sequence[StoredExecution]) -> in
         laid += 1
         _lay_beside(db, found[0], one, item.details)
         waiting += one.state is State.QUEUED
+        succeeded = one.state is State.COMPLETED
         if one.completed_at is not None:
-            days.add(one.completed_at, one.duration, 1, succeeded=one.state is State.COMPLETED)
+            days.add(one.completed_at, one.duration, 1, succeeded=succeeded)
+        if one.state is not State.QUEUED:
+            failed = one.state in ExecutionStatus.FAILED.states
+            stretches.add(one.listed_at, listed=1, completed=succeeded, failed=failed)
     days.write(db)
+    stretches.write(db)
     steps.count_queued(db, waiting)
     return laid
 

@@ -90,7 +90,7 @@ FROM carray(?1) c CROSS JOIN task_progress p ON p.no = c.value;
 
 -- name: list_tasks
 -- The numbers of the tasks on a page, each with what the list is sorted by.
-SELECT t.no, {place}, t.id FROM tasks t {indexed} JOIN task_progress p ON p.no = t.no WHERE {conditions}
+SELECT t.no, {place}, t.id FROM tasks t {indexed} {joined} WHERE {conditions}
 ORDER BY {order} LIMIT :limit OFFSET :offset;
 
 -- name: list_tasks_by_next_run
@@ -100,7 +100,7 @@ WHERE {conditions} ORDER BY {order} LIMIT :limit OFFSET :offset;
 
 -- name: count_tasks
 -- How many tasks match, up to a bound.
-SELECT count(*) FROM (SELECT 1 FROM tasks t JOIN task_progress p ON p.no = t.no WHERE {conditions} LIMIT :most);
+SELECT count(*) FROM (SELECT 1 FROM tasks t {joined} WHERE {conditions} LIMIT :most);
 
 -- name: count_all_tasks
 -- How many tasks there are, up to a bound.
@@ -338,6 +338,16 @@ INSERT INTO days (day, completed, failed, timed, runtime) VALUES (?1, ?2, ?3, ?4
 ON CONFLICT (day) DO UPDATE SET completed = completed + excluded.completed, failed = failed + excluded.failed,
     timed = timed + excluded.timed, runtime = runtime + excluded.runtime;
 
+-- name: count_stretch
+-- More (or fewer) executions in a stretch of the list.
+INSERT INTO stretches (start, listed, completed, failed) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (start) DO UPDATE SET listed = listed + excluded.listed, completed = completed + excluded.completed,
+    failed = failed + excluded.failed;
+
+-- name: drop_empty_stretch
+-- A stretch, if nothing is left of it.
+DELETE FROM stretches WHERE start = ?1 AND listed = 0;
+
 -- name: active_of_task
 -- What a task has that has not ended, the oldest first.
 SELECT e.seq, e.id, e.task_no, e.state, e.started_at
@@ -482,6 +492,10 @@ ORDER BY e.listed_at DESC LIMIT 2 OFFSET :offset;
 -- How many on that list are newer than a moment.
 SELECT count(*) FROM executions e {indexed} WHERE e.listed_at > :from AND {conditions};
 
+-- name: stretches
+-- How many executions of a list each stretch holds, the newest first.
+SELECT start, {counted} FROM stretches ORDER BY start DESC;
+
 -- name: count_started
 -- How many of those that do not wait match, up to a bound.
 SELECT count(*) FROM (
@@ -498,6 +512,10 @@ SELECT count(*) FROM executions WHERE state < 2 AND state = 1;
 -- name: execution_after
 -- Condition: stands behind a cursor.
 e.listed_at <= :at AND (e.listed_at < :at OR e.id < :id);
+
+-- name: execution_before
+-- Condition: older than a moment.
+e.listed_at < :before;
 
 -- name: execution_not_newer
 -- Condition: not newer than a moment.
@@ -582,6 +600,21 @@ SELECT e.listed_at, e.id, e.seq FROM carray(:segments) c CROSS JOIN executions e
 WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND e.listed_at IS NOT NULL AND {conditions}
 ORDER BY e.listed_at DESC, e.id DESC LIMIT :limit;
 
+-- name: pieces_of_task
+-- How many of a task's executions that do not wait each segment holds, and between which bounds, by the upper one; each
+-- is counted when it is asked for. (`LIMIT -1` keeps it so. `+`: a column has an affinity, what is indexed has none.)
+SELECT s.no, s.listed_min, s.listed_max, (
+    SELECT count(*) FROM executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = +s.no AND e.task_no = :task_no) - ifnull(w.waiting, 0)
+FROM (SELECT no, listed_min, listed_max FROM segments ORDER BY listed_max DESC LIMIT -1) s LEFT JOIN (
+    SELECT e.seq >> 13 AS no, count(*) AS waiting FROM executions e INDEXED BY executions_active
+    WHERE e.state < 2 AND e.state = 0 AND e.task_no = :task_no GROUP BY 1) w ON w.no = s.no;
+
+-- name: count_newer_of_task
+-- How many of a task's executions in some segments are listed later than a moment.
+SELECT count(*) FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND e.listed_at > :upto;
+
 -- name: count_started_of_task
 -- How many of a task's executions that do not wait match, up to a bound.
 SELECT count(*) FROM (
@@ -608,6 +641,28 @@ SELECT s.first, printf('s%020d', s.no), s.last, s.count, s.reason, NULL, s.decid
 FROM skips s INDEXED BY skips_by_task
 WHERE s.task_no = :task_no AND s.first <= :at AND (s.first < :at OR printf('s%020d', s.no) < :mark)
 ORDER BY s.first DESC, s.no DESC LIMIT :limit;
+
+-- name: pieces_of_ledger
+-- How many lines of a task's ledger that have executions each segment holds, in the same way.
+SELECT s.no, s.scheduled_min, s.scheduled_max, (
+    SELECT count(*) FROM executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = +s.no AND e.task_no = :task_no AND (e.scheduled_for IS NULL) = 0)
+FROM (SELECT no, scheduled_min, scheduled_max FROM segments ORDER BY scheduled_max DESC LIMIT -1) s;
+
+-- name: pieces_of_skips
+-- The moment at which each thousand of a task's ranges that did not run begins, the newest first.
+SELECT NULL, NULL, first, 1000 FROM (
+    SELECT first, row_number() OVER (ORDER BY first DESC) AS place FROM skips INDEXED BY skips_by_task
+    WHERE task_no = :task_no)
+WHERE place % 1000 = 1;
+
+-- name: count_newer_of_ledger
+-- How many lines of a task's ledger are newer than a moment: in some segments, and of those that did not run all.
+SELECT (
+    SELECT count(*) FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND (e.scheduled_for IS NULL) = 0
+        AND e.scheduled_for > :upto) + (
+    SELECT count(*) FROM skips INDEXED BY skips_by_task WHERE task_no = :task_no AND first > :upto);
 
 -- name: count_ledger_of_executions
 -- How many occurrences of a task have executions, up to a bound.

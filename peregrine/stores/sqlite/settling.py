@@ -24,6 +24,7 @@ from peregrine.ports.store import CancelVerdict, SettleVerdict
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
+from peregrine.stores.sqlite.stretches import Stretches
 
 # By names of their own: on Python 3.11 to look a member up in its class costs as much as a row's share of a statement.
 _QUEUED: Final = State.QUEUED
@@ -88,6 +89,7 @@ class _SettleBatch:
         self._attempts: list[tuple[int, Settlement]] = []
         self._results: list[Row] = []
         self._tallies = _Tallies(db)
+        self._stretches = Stretches()
         self._followups: list[NewExecution] = []
 
     def add(self, row: Row, written: Settlement) -> None:
@@ -104,6 +106,7 @@ class _SettleBatch:
             available_at = available_at if written.available_at is None else written.available_at
             place = rank(Priority(priority), available_at)
             self._again.append((seq, available_at, place, written.failures, written.losses, outcome))
+            self._stretches.add(started_at, listed=-1)
         else:
             ended_at = written.ended_at
             self._ended.append(
@@ -119,6 +122,7 @@ class _SettleBatch:
             )
             succeeded = written.state is _COMPLETED
             self._tallies.add(task_no, started_at, ended_at, None if succeeded else written)
+            self._stretches.add(started_at, completed=succeeded, failed=not succeeded)
         self._followups += written.followups
 
     def write(self) -> None:
@@ -146,6 +150,7 @@ class _SettleBatch:
                 ],
             )
         self._tallies.write()
+        self._stretches.write(db)
         steps.queue_up(db, self._followups, {})
 
 
@@ -218,14 +223,16 @@ def cancel_execution(
 
 
 def _cancel(db: apsw.Connection, found: Sequence[Row], now: Moment) -> list[tuple[ExecutionId, CancelVerdict]]:
-    tallies = _Tallies(db)
+    tallies, stretches = _Tallies(db), Stretches()
     verdicts: list[tuple[ExecutionId, CancelVerdict]] = []
     outcome = rows.OUTCOME_NUMBERS[ExecutionOutcome.CANCELLED]
     for seq, id, task_no, state, started_at in found:
         if state == rows.QUEUED:
             db.execute(SQL["cancel_waiting"], (seq, now, outcome))
             db.execute(SQL["put_cancelled_result"], (seq, CANCELLED_OUTPUT, CANCELLED_ERROR))
-            steps.spread_listed(db, [seq], now if started_at is None else started_at)
+            listed_at = now if started_at is None else started_at
+            steps.spread_listed(db, [seq], listed_at)
+            stretches.add(listed_at, listed=1, failed=1)
             steps.count_queued(db, -1)
             tallies.add(task_no, started_at, now, CANCELLED_ERROR)
             verdict = CancelVerdict.CANCELLED
@@ -236,4 +243,5 @@ def _cancel(db: apsw.Connection, found: Sequence[Row], now: Moment) -> list[tupl
             verdict = CancelVerdict.ENDED
         verdicts.append((ExecutionId(id), verdict))
     tallies.write()
+    stretches.write(db)
     return verdicts

@@ -166,6 +166,7 @@ def list_tasks(
     text = SQL["list_tasks_by_next_run" if sort is TaskSort.NEXT_RUN else "list_tasks"].format(
         place=place,
         indexed=indexed,
+        joined=_joined(conditions),
         conditions=" AND ".join(conditions) or "1",
         order=f"{place} {direction}, t.id {direction}",
     )
@@ -182,8 +183,13 @@ def list_tasks(
 
 
 def _count(db: apsw.Connection, conditions: list[str], values: dict[str, int | str | None]) -> int:
-    text = SQL["count_tasks"].format(conditions=" AND ".join(conditions)) if conditions else SQL["count_all_tasks"]
-    return steps.number(db, text, values | {"most": COUNT_MAX + 1})
+    text = SQL["count_tasks"].format(joined=_joined(conditions), conditions=" AND ".join(conditions))
+    return steps.number(db, text if conditions else SQL["count_all_tasks"], values | {"most": COUNT_MAX + 1})
+
+
+def _joined(conditions: list[str]) -> str:
+    """Progress stands in another table: each task on the way is looked up there only if something is asked of it."""
+    return "JOIN task_progress p ON p.no = t.no" if SQL["task_last_succeeded"] in conditions else ""
 
 
 def _conditions(filter: TaskFilter, now: Moment) -> tuple[list[str], dict[str, int | str | None]]:
