@@ -25,6 +25,8 @@ from peregrine.domain.permission import (
     Policy,
     closure,
     covers,
+    judged,
+    of_super_admins,
 )
 from peregrine.ports.clock import Clock
 from peregrine.ports.identity import Asker
@@ -108,7 +110,8 @@ class StoredGrants:
 
     def _judge(self, subjects: tuple[str, ...], permission: Permission) -> Decision:
         everybody = frozenset(subjects).union(*(self._groups.get(subject, ()) for subject in subjects))
-        allowed, explained = self._enforcer.enforce_ex(everybody, permission.value)
+        counted = judged(everybody, permission, of_super_admins(self._groups))
+        allowed, explained = self._enforcer.enforce_ex(counted, permission.value)
         if not explained:
             return Decision(allowed=False, reason="no policy allows it")
         return Decision(allowed=allowed, reason=" ".join(explained))

@@ -1,7 +1,8 @@
 """Owns the names of what may be asked, who a subject is, and the built-in bundles of grants; must not know tokens.
 
 A permission is ``service.resource.action`` (``scheduler.tasks.read``) or ``service.action`` (``scheduler.read``).
-A deny for any subject of a request beats every allow, and no allow means deny.
+A deny for any subject of a request beats every allow, and no allow means deny; but no deny that reaches all super
+admins takes the change of policies from them, or nobody could take it back.
 """
 
 from __future__ import annotations
@@ -136,10 +137,22 @@ def closure(memberships: Iterable[Membership]) -> Mapping[str, frozenset[str]]:
     return whole
 
 
+def of_super_admins(groups: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """All subjects that every super admin has, with the memberships of *groups* (see ``closure``)."""
+    return frozenset(_OF_SUPER_ADMINS).union(*(groups.get(subject, ()) for subject in _OF_SUPER_ADMINS))
+
+
+def judged(subjects: frozenset[str], permission: Permission, shared: frozenset[str]) -> frozenset[str]:
+    """Those of *subjects* whose policies count: of a super admin who would change policies, not those that all super
+    admins share (*shared*). So the last key is kept whatever is written, and by how many at once."""
+    if permission is Permission.TASKS_ADMIN and SUPER_ADMIN in subjects:
+        return subjects - shared | {SUPER_ADMIN}
+    return subjects
+
+
 def locks_out(policies: Iterable[Policy], memberships: Iterable[Membership]) -> bool:
-    """Whether these deny all super admins the change of policies: then nobody could ever take it back."""
-    groups = closure(memberships)
-    theirs = frozenset(_OF_SUPER_ADMINS).union(*(groups.get(subject, ()) for subject in _OF_SUPER_ADMINS))
+    """Whether these would deny all super admins the change of policies, if such a deny held (see ``judged``)."""
+    theirs = of_super_admins(closure(memberships))
     return any(
         policy.effect is Effect.DENY and policy.subject in theirs and covers(policy.permission, Permission.TASKS_ADMIN)
         for policy in policies

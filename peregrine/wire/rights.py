@@ -30,7 +30,8 @@ GroupText = Annotated[
 
 
 class PolicyInput(Shape):
-    """Allow or deny something to somebody. A deny for any of somebody's subjects beats every allow."""
+    """Allow or deny something to somebody. A deny for any of somebody's subjects beats every allow; but none that
+    reaches all super admins takes `scheduler.tasks.admin` from them, or nobody could take it back."""
 
     subject: SubjectText
     permission: Annotated[str, Field(max_length=64, json_schema_extra={"enum": [*PATTERNS]})]

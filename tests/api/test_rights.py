@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from peregrine.domain.moment import HOUR
+from peregrine.ports.records import Record
+from peregrine.ports.shelves import MEMBERSHIPS, POLICIES
+from peregrine.stores.memory_records import MemoryRecords
 from tests.api.world import World
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +75,33 @@ async def test_no_membership_locks_everybody_out(world: World) -> None:
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/member_of")
 
     assert (await world.ask("GET", "/scheduler/policies")).status_code == 200
+
+
+class Crossroads(MemoryRecords):
+    """A shelf on which a policy and a membership are written only when both are about to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = asyncio.Barrier(2)
+
+    async def put_record(self, record: Record, *, expected_revision: int | None, now: int) -> Record:
+        if record.collection in (POLICIES, MEMBERSHIPS):
+            await self.both.wait()
+        return await super().put_record(record, expected_revision=expected_revision, now=now)
+
+
+async def test_two_at_once_do_not_lock_everybody_out_either() -> None:
+    world = World(records=Crossroads())
+    deny = {"subject": "role:locked", "permission": "*", "effect": "deny"}
+    join = {"subject": "group:authenticated", "member_of": "role:locked"}
+
+    made, _ = await asyncio.gather(
+        world.ask("POST", "/scheduler/policies", deny), world.ask("POST", "/scheduler/memberships", join)
+    )
+
+    assert (await world.ask("GET", "/scheduler/tasks")).status_code == 403
+    assert (await world.ask("DELETE", made.headers["location"])).status_code == 200
+    assert (await world.ask("GET", "/scheduler/tasks")).status_code == 200
 
 
 async def test_a_deny_for_everybody_can_be_taken_back(world: World) -> None:

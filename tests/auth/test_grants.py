@@ -88,6 +88,26 @@ async def test_a_deny_reaches_the_super_admin_too() -> None:
     assert await law.allowed("user:1", "group:super_admin") == ALL - {P.TASKS_DELETE}
 
 
+@pytest.mark.parametrize("subject", ["group:authenticated", "group:public", "role:all", "group:further"])
+async def test_no_deny_that_reaches_every_super_admin_takes_the_last_key(subject: str) -> None:
+    law = Law()
+    await law.join("group:authenticated", "role:all")
+    await law.join("role:all", "group:further")
+    await law.say(subject, "*", Effect.DENY)
+
+    assert await law.allowed("user:1", "group:super_admin") == {P.TASKS_ADMIN}
+    assert await law.allowed("user:2", "group:administrators") == set()
+
+
+async def test_one_super_admin_can_be_denied_the_change_of_policies() -> None:
+    law = Law()
+    await law.join("user:1", "role:suspended")
+    await law.say("role:suspended", "scheduler.tasks.admin", Effect.DENY)
+
+    assert P.TASKS_ADMIN not in await law.allowed("user:1", "group:super_admin")
+    assert await law.allowed("user:2", "group:super_admin") == ALL
+
+
 async def test_patterns_cover_what_lies_below_them() -> None:
     law = Law(public=())
     await law.say("user:1", "scheduler.executions.*")

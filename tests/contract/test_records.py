@@ -11,6 +11,7 @@ from peregrine.ports.records import Record, RecordStore
 from peregrine.stores.memory_records import MemoryRecords
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.record_contract import NOW, RECORD_CHECKS, Check
+from tests.auth.last_key import check_nobody_takes_the_last_key
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,7 @@ async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.close()
 
 
-@pytest.mark.parametrize("check", RECORD_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*RECORD_CHECKS, check_nobody_takes_the_last_key], ids=lambda check: check.__name__)
 async def test_records(check: Check, shelf: RecordStore) -> None:
     await check(shelf)
 

@@ -15,6 +15,7 @@ from peregrine.testing.builders import NOW as START
 from peregrine.testing.builders import a_plan, a_task
 from peregrine.testing.record_contract import NOW, RECORD_CHECKS, Check
 from peregrine.testing.store_contract.story import tell
+from tests.auth.last_key import check_nobody_takes_the_last_key
 from tests.services.mongo_places import MongoStores
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.services]
 STEPS = 80
 
 
-@pytest.mark.parametrize("check", RECORD_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*RECORD_CHECKS, check_nobody_takes_the_last_key], ids=lambda check: check.__name__)
 async def test_records(check: Check, stores: MongoStores) -> None:
     await check(await stores.fresh())
 
