@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
+from peregrine.domain.difference import Fields, differences, plain_fields, task_fields
 from peregrine.domain.errors import PeregrineError, Unavailable
-from peregrine.domain.moment import DAY, Duration, Moment
+from peregrine.domain.moment import DAY, Duration, Moment, format_moment
 from peregrine.domain.payload import JsonObject, payload_config
 from peregrine.domain.permission import Permission
 from peregrine.domain.redaction import hidden
@@ -27,12 +28,15 @@ from peregrine.usecases.means import Means
 
 KEPT_FOR: Final[Duration] = 365 * DAY
 ASKED, DONE, REPEATED = "asked", "done", "repeated"
+_UNTOLD: Final = frozenset({"digest", "created_by", "created_at"})
+"""What records of rights hold and no entry repeats: who and when it says itself, and nobody reads a key's digest."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of the trail. ``before`` and ``after`` are digests: enough to see that and where a thing changed."""
+    """One line of the trail. ``before`` and ``after`` name the states: equal ones are the same state. ``changes`` is
+    what differs between them (``domain.difference.differences``); empty also in a line of an earlier version."""
 
     id: str
     at: Moment
@@ -44,16 +48,42 @@ class Entry:
     after: str
     address: str
     request_id: str
+    changes: Sequence[JsonObject]
 
 
-def digest(task: Task | None) -> str:
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a thing is before a change or after it: a short name of the state, and its fields."""
+
+    name: str = ""
+    fields: Fields = field(default_factory=dict)
+
+
+NOTHING: Final = State()
+"""It is not there."""
+
+
+def state_of(task: Task | None) -> State:
+    """The state of a task."""
+    return NOTHING if task is None else State(digest(task), task_fields(task))
+
+
+def state_of_record(record: Record | None) -> State:
+    """The state of a policy, a membership, or a key: all that its record says and a reader may know."""
+    if record is None:
+        return NOTHING
+    told = {name: value for name, value in record.document.items() if name not in _UNTOLD}
+    words = [word for value in told.values() for word in (value if isinstance(value, list) else [value])]
+    expires_at = None if record.expires_at is None else format_moment(record.expires_at)
+    return State(" ".join(map(str, words)), plain_fields(**told, expires_at=expires_at))
+
+
+def digest(task: Task) -> str:
     """A short digest of a definition; the same definition has the same, in every process.
 
     Made of what anybody may see, the revision included: a secret can't be guessed by its digest.
     """
-    if task is None:
-        return ""
-    plain = [getattr(task, field.name) for field in fields(task) if field.name != "payload"]
+    plain = [getattr(task, one.name) for one in fields(task) if one.name != "payload"]
     shown = repr([*plain, hidden(payload_config(task.payload))])
     return hashlib.blake2b(shown.encode(errors="surrogatepass"), digest_size=12).hexdigest()
 
@@ -69,15 +99,16 @@ class Trail:
         self._means = means
         self._document: JsonObject = {
             "at": means.clock.now(), "who": by.id, "action": action, "target": target, "verdict": ASKED, "before": "",
-            "after": "", "address": by.request.address, "request_id": by.request.request_id,
+            "after": "", "changes": [], "address": by.request.address, "request_id": by.request.request_id,
         }  # fmt: skip
         self._record: Record | None = None
         self.verdict = DONE
         """What the entry says in the end, if nothing was raised."""
 
-    async def asked(self, *, before: str = "", after: str = "") -> None:
+    async def asked(self, *, before: State = NOTHING, after: State = NOTHING) -> None:
         """Write what is about to be changed; once more, if the change is decided anew. Raises Unavailable."""
-        self._document |= {"before": before, "after": after}
+        changes = differences(before.fields, after.fields)
+        self._document |= {"before": before.name, "after": after.name, "changes": changes}
         await self._write()
 
     async def refused(self) -> None:
@@ -127,5 +158,7 @@ def _entry(record: Record) -> Entry:
     document = record.document
     at = document["at"]
     assert isinstance(at, int)
-    texts = {name: str(document[name]) for name in document if name != "at"}
-    return Entry(id=record.key, at=at, **texts)
+    changes = document.get("changes", [])
+    assert isinstance(changes, list)
+    texts = {name: str(document[name]) for name in document if name not in ("at", "changes")}
+    return Entry(id=record.key, at=at, changes=[one for one in changes if isinstance(one, dict)], **texts)

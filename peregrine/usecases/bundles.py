@@ -21,7 +21,7 @@ from peregrine.ports.store import TaskChange
 from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases import tasks as one
 from peregrine.usecases.access import refuse_system, require
-from peregrine.usecases.audit import Trail, digest
+from peregrine.usecases.audit import Trail, state_of
 from peregrine.usecases.means import Means
 
 TASKS_MAX: Final = 1000
@@ -177,7 +177,7 @@ async def _put(
     async with AsyncExitStack() as entries:
         for task in [*new, *(change.task for change in changes)]:
             trail = await entries.enter_async_context(Trail(means, by, "import_task", task.id))
-            await trail.asked(before=digest(before.get(task.id)), after=digest(task))
+            await trail.asked(before=state_of(before.get(task.id)), after=state_of(task))
         await means.store.put_tasks(new, changes)
     means.bus.publish(Topic.TASKS)
     means.bus.publish(Topic.QUEUED)

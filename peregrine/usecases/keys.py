@@ -11,7 +11,7 @@ from peregrine.domain.permission import Permission
 from peregrine.ports.identity import Asker, KeyMint
 from peregrine.ports.shelves import API_KEYS, ApiKey, key_from, key_record
 from peregrine.usecases.access import require
-from peregrine.usecases.audit import Trail
+from peregrine.usecases.audit import Trail, state_of_record
 from peregrine.usecases.means import Means
 
 KEYS_MAX: Final = 1000
@@ -36,9 +36,10 @@ async def add_key(
     key = ApiKey(
         id=id, name=name, digest=digest, groups=tuple(groups), created_by=by.id, created_at=now, expires_at=expires_at
     )
+    record = key_record(key)
     async with Trail(means, by, "add_key", id) as trail:
-        await trail.asked(after=" ".join([name, *groups]))
-        await means.records.put_record(key_record(key), expected_revision=0, now=now)
+        await trail.asked(after=state_of_record(record))
+        await means.records.put_record(record, expected_revision=0, now=now)
     return key, token
 
 
@@ -46,8 +47,9 @@ async def remove_key(means: Means, by: Asker, id: str) -> None:
     """Remove a key; it proves nothing any more, here at once, elsewhere within a second. Raises NotFound."""
     await require(means.grants, by, Permission.TASKS_ADMIN)
     async with Trail(means, by, "remove_key", id) as trail:
-        await trail.asked()
-        if not await means.records.delete_record(API_KEYS, id, now=means.clock.now()):
+        now = means.clock.now()
+        await trail.asked(before=state_of_record(await means.records.get_record(API_KEYS, id, now=now)))
+        if not await means.records.delete_record(API_KEYS, id, now=now):
             raise NotFound("key", id)
     _mint(means).forget(id)
 

@@ -12,7 +12,7 @@ from peregrine.ports.identity import Asker, Principal
 from peregrine.ports.login import Login, Sessions, SignedIn
 from peregrine.ports.records import Record
 from peregrine.ports.shelves import membership_record
-from peregrine.usecases.audit import Trail
+from peregrine.usecases.audit import Trail, state_of_record
 from peregrine.usecases.means import Means
 
 FIRST_ADMIN: Final = "first-user"
@@ -61,7 +61,7 @@ async def _make_admin(means: Means, by: Asker, user_id: str) -> None:
     record = membership_record(FIRST_ADMIN, membership, by=by.id, at=now)
     try:
         async with Trail(means, by, "add_membership", FIRST_ADMIN) as trail:
-            await trail.asked(after=f"{membership.subject} {membership.member_of}")
+            await trail.asked(after=state_of_record(record))
             await means.records.put_record(record, expected_revision=0, now=now)
     except Conflict:
         pass  # made, and not marked

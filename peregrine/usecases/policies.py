@@ -28,7 +28,7 @@ from peregrine.ports.shelves import (
     policy_record,
 )
 from peregrine.usecases.access import require
-from peregrine.usecases.audit import Trail
+from peregrine.usecases.audit import Trail, state_of_record
 from peregrine.usecases.means import Means
 
 POLICIES_MAX: Final = 10_000
@@ -107,9 +107,8 @@ async def remove_membership(means: Means, by: Asker, id: str) -> None:
 async def _add(means: Means, by: Asker, record: Record, others: Sequence[Record], action: str) -> Record:
     if len(others) >= POLICIES_MAX:
         raise LimitReached(f"There are {POLICIES_MAX} already; remove some first.", code="too_many_policies")
-    said = " ".join(str(record.document[name]) for name in record.document if not name.startswith("created_"))
     async with Trail(means, by, action, record.key) as trail:
-        await trail.asked(after=said)
+        await trail.asked(after=state_of_record(record))
         kept = await means.records.put_record(record, expected_revision=0, now=means.clock.now())
     means.grants.refresh()
     return kept
@@ -119,7 +118,8 @@ async def _remove(means: Means, by: Asker, collection: str, id: str) -> None:
     await require(means.grants, by, Permission.TASKS_ADMIN)
     what = "policy" if collection == POLICIES else "membership"
     async with Trail(means, by, f"remove_{what}", id) as trail:
-        await trail.asked()
-        if not await means.records.delete_record(collection, id, now=means.clock.now()):
+        now = means.clock.now()
+        await trail.asked(before=state_of_record(await means.records.get_record(collection, id, now=now)))
+        if not await means.records.delete_record(collection, id, now=now):
             raise NotFound(what, id)
     means.grants.refresh()

@@ -25,7 +25,7 @@ from peregrine.ports.identity import Asker
 from peregrine.ports.store import CancelVerdict
 from peregrine.ports.vault import opened_task, sealed_task
 from peregrine.usecases.access import refuse_system, require
-from peregrine.usecases.audit import REPEATED, Trail, digest
+from peregrine.usecases.audit import REPEATED, Trail, state_of
 from peregrine.usecases.means import Means
 
 TRIES_MAX: Final = 8
@@ -100,7 +100,7 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
     made = make(means.making(by, id=id or TaskId(means.entropy.new_id()), at=means.clock.now()))
     task = sealed_task(means.vault, made)
     async with Trail(means, by, "create_task", task.id) as trail:
-        await trail.asked(after=digest(task))
+        await trail.asked(after=state_of(task))
         try:
             await means.store.create_tasks([task])
         except Unsure:
@@ -170,7 +170,7 @@ async def delete_task(means: Means, by: Asker, task_id: TaskId, unless: Unless =
             view = await existing(means, task_id)
             refuse_system(view.task)
             unless.check(view.task)
-            await trail.asked(before=digest(view.task))
+            await trail.asked(before=state_of(view.task))
             try:
                 running = await means.store.delete_task(
                     task_id, expected_revision=view.task.revision, now=means.clock.now()
@@ -210,7 +210,7 @@ async def _change(
             if _is_same(wanted, stored):
                 return view
             changed = sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id)
-            await trail.asked(before=digest(view.task), after=digest(changed))
+            await trail.asked(before=state_of(view.task), after=state_of(changed))
             try:
                 await means.store.put_task(
                     changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from pydantic import Field
 
 from peregrine.domain.moment import DAY, HOUR
@@ -115,9 +115,21 @@ class Removed(Struct, frozen=True, kw_only=True):
     id: str
 
 
+class AuditChange(Struct, frozen=True, kw_only=True):
+    """One field before and after; a side on which it was not there is left out. A secret that changed is `***` on both
+    sides, of a `body` only the length is shown, and a long value is cut and ends in `…`.
+    """
+
+    field: Annotated[str, Meta(description="A JSON pointer.", examples=["/config/url"])]
+    before: Any = UNSET
+    after: Any = UNSET
+
+
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """Who did, or tried, what. `before` and `after` are digests of the definition. `verdict` is `done`, `repeated`, the
-    code of a refusal, or `asked`: it was about to be done when the process or its store went away, and perhaps was.
+    """Who did, or tried, what, and what it changed. `before` and `after` name the states that `changes` lie between:
+    digests of a task's definition, or what a policy, membership or key says; empty: it was not there. `verdict` is
+    `done`, `repeated`, the code of a refusal, or `asked`: it was about to be done when the process or its store went
+    away, and perhaps was.
     """
 
     id: str
@@ -128,6 +140,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     verdict: str
     before: str
     after: str
+    changes: list[AuditChange]
     address: str
     request_id: str
 

@@ -220,6 +220,67 @@ async def test_the_trail_tells_who_did_what(world: World) -> None:
     assert by_action["add_policy"]["after"] == "user:bob * allow"
 
 
+async def changes(world: World, action: str) -> dict[str, tuple[object, object]]:
+    """What the newest entry of *action* says was changed: by field, before and after; None: not there."""
+    entries = (await world.ask("GET", "/scheduler/audit")).json()["entries"]
+    entry = next(one for one in entries if one["action"] == action)
+    return {one["field"]: (one.get("before"), one.get("after")) for one in entry["changes"]}
+
+
+async def test_the_trail_tells_what_was_changed(world: World) -> None:
+    config = {"url": "https://x.example/", "headers": {"Authorization": "canary-1", "A": "b"}, "body": "canary-2"}
+    task = await world.task(config=config)
+    path = f"/scheduler/tasks/{task['id']}"
+    order = {
+        "metadata": {"max_retries": 5, "timeout": "2m"},
+        "config": config | {"url": "https://y.example/", "headers": {"Authorization": "canary-3", "A": "b"}},
+    }
+    assert (await world.ask("PUT", path, order)).status_code == 200
+
+    assert await changes(world, "update_task") == {
+        "/max_retries": (3, 5),
+        "/timeout": ("5m", "2m"),
+        "/config/url": ("https://x.example/", "https://y.example/"),
+        "/config/headers/Authorization": ("***", "***"),
+        "/version": (1, 2),
+    }
+    created = await changes(world, "create_task")
+    assert created["/name"] == (None, task["name"])
+    assert created["/config/body"] == (None, "… 8 characters")
+    await world.ask("POST", f"{path}/pause", {"reason": "noise"})
+    assert (await changes(world, "pause_task"))["/pause"][1] == {
+        "since": "2026-01-01T00:00:00Z", "by": "alice", "reason": "noise",
+    }  # fmt: skip
+    await world.ask("DELETE", path)
+    assert (await changes(world, "delete_task"))["/config/url"] == ("https://y.example/", None)
+    assert "canary" not in (await world.ask("GET", "/scheduler/audit")).text
+
+
+async def test_the_trail_tells_which_rights_came_and_went(world: World) -> None:
+    orders: dict[str, dict[str, object]] = {
+        "policies": {"subject": "user:bob", "permission": "*"},
+        "memberships": {"subject": "user:bob", "member_of": "role:ops"},
+        "api-keys": {"name": "ci", "groups": ["monitoring"], "expires_in": "1h"},
+    }
+    told = []
+    for where, order in orders.items():
+        made = await world.ask("POST", f"/scheduler/{where}", order)
+        word = {"policies": "policy", "memberships": "membership", "api-keys": "key"}[where]
+        added = await changes(world, f"add_{word}")
+        world.clock.pass_time(10)
+        assert (await world.ask("DELETE", made.headers["location"])).status_code == 200
+        removed = await changes(world, f"remove_{word}")
+        assert removed == {field: (after, None) for field, (_, after) in added.items()}
+        told.append({field: after for field, (_, after) in added.items()})
+        world.clock.pass_time(10)
+
+    assert told == [
+        {"/subject": "user:bob", "/permission": "*", "/effect": "allow"},
+        {"/subject": "user:bob", "/member_of": "role:ops"},
+        {"/name": "ci", "/groups": ["monitoring"], "/expires_at": "2026-01-01T01:00:00.040Z"},
+    ]
+
+
 async def test_the_trail_comes_in_pages(world: World) -> None:
     for number in range(5):
         await world.task(name=f"t{number}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, convert
 from starlette.responses import Response
 
 from peregrine.api.call import Call, answer
@@ -114,7 +114,8 @@ async def list_audit(call: Call) -> Response:
     entries = [
         rights.AuditEntry(
             id=entry.id, at=format_moment(entry.at), who=entry.who, action=entry.action, target=entry.target,
-            verdict=entry.verdict, before=entry.before, after=entry.after, address=entry.address,
+            verdict=entry.verdict, before=entry.before, after=entry.after,
+            changes=[convert(one, rights.AuditChange) for one in entry.changes], address=entry.address,
             request_id=entry.request_id,
         )
         for entry in found
