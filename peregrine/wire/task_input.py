@@ -57,6 +57,16 @@ class MetadataInput(Shape):
     tags: TagList = Field(default_factory=list)
 
 
+ConfigObject = Annotated[
+    dict[str, Any],
+    Field(
+        description="The settings of this type of task. Values under names such as `authorization` or `token` are "
+        "sealed and go out as `***`. An HTTP task's `body` is kept and shown as it is written, whatever it says: write "
+        "a secret there as `{{ secret.NAME }}`; the service holds its value (`SCHEDULER_SECRET_NAME`)."
+    ),
+]
+
+
 class TaskChange(Shape):
     """The fields of a task to change; `config` is replaced whole, all others stay as they are."""
 
@@ -67,9 +77,7 @@ class TaskChange(Shape):
     timezone: ZoneText = "UTC"
     priority: Annotated[Priority, Word(Priority)] = Priority.NORMAL
     enabled: bool = True
-    config: Annotated[dict[str, Any], Field(description="The settings of this type of task.")] = Field(
-        default_factory=dict
-    )
+    config: ConfigObject = Field(default_factory=dict)
     metadata: MetadataInput = MetadataInput()
     tags: TagList = Field(default_factory=list)
     overlap: Annotated[Overlap, Word(Overlap)] = Overlap.SKIP
@@ -88,7 +96,7 @@ class NewTask(TaskChange):
     name: NameText
     type: KindWord
     schedule: ScheduleText
-    config: Annotated[dict[str, Any], Field(description="The settings of this type of task.")]
+    config: ConfigObject
 
 
 _POLICY: Final[tuple[str, ...]] = (
