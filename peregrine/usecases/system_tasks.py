@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from peregrine.domain.errors import Conflict, NotFound, Stale
-from peregrine.domain.moment import Moment
+from peregrine.domain.moment import Moment, format_moment
 from peregrine.domain.payload import Kind, SystemPayload
 from peregrine.domain.planning import DueTask, plan
 from peregrine.domain.query import PageRequest, TaskFilter, TaskSort
@@ -54,16 +54,21 @@ async def synchronise(
 
 
 async def _settle(store: Store, clock: Clock, declaration: SystemTask, vault: Vault | None) -> str:
+    name = declaration.name
     for _ in range(TRIES):
         now = clock.now()
         view = await store.get_task(declaration.id)
+        definition = replace(_definition(declaration, now), name=name)
         try:
             if view is None:
-                await store.create_tasks([sealed_task(vault, _definition(declaration, now))])
+                await store.create_tasks([sealed_task(vault, definition)])
                 return "created"
-            return await _update(store, view, _definition(declaration, now), vault, now)
-        except (Conflict, NotFound):
-            continue
+            return await _update(store, view, definition, vault, now)
+        except (Conflict, NotFound) as error:
+            if error.code == "name_taken":
+                # A task of somebody's has it. That keeps no system task away, and no service from starting.
+                own = f"{declaration.name} ({declaration.id}, {format_moment(now)})"
+                name = own if view is None else view.task.name
     raise Stale(f"{declaration.id} is being changed by somebody else all the time")
 
 

@@ -16,6 +16,7 @@ from peregrine.modules.builtin.health import Probe
 from peregrine.ports.executor import RunContext
 from peregrine.ports.module import SystemTask
 from peregrine.stores.memory import MemoryStore
+from peregrine.testing.builders import a_task
 from peregrine.testing.clock import ManualClock, run_virtual
 from peregrine.usecases.system_tasks import synchronise
 
@@ -170,6 +171,28 @@ def test_definitions_follow_the_declarations() -> None:
         assert view is not None
         assert view.task.schedule == "0 */10 * * * *"
         assert view.task.payload == SystemPayload(task_name="health_check", parameters={})
+
+    run_virtual(story())
+
+
+def test_a_name_that_somebody_took_keeps_no_system_task_away() -> None:
+    """Nor the service from starting: it comes under a longer name, and under its own when that is free again."""
+
+    async def story() -> None:
+        clock, store = ManualClock(), MemoryStore()
+        declared = list(tasks(clock).values())
+        taken = a_task("mine", name=declared[0].name)
+        await store.create_tasks([taken])
+
+        first = await synchronise(store, clock, declared)
+        again = await synchronise(store, clock, declared)
+        await store.delete_task(taken.id, expected_revision=None, now=clock.now())
+        later = await synchronise(store, clock, declared)
+
+        assert (len(first.created), again.updated, later.updated) == (3, [], [declared[0].id])
+        view = await store.get_task(declared[0].id)
+        assert view is not None
+        assert (view.task.name, view.task.is_system) == (declared[0].name, True)
 
     run_virtual(story())
 
