@@ -23,10 +23,11 @@ from peregrine.domain.permission import (
     Decision,
     Permission,
     Policy,
-    closure,
     covers,
+    direct_groups,
     judged,
     of_super_admins,
+    with_groups,
 )
 from peregrine.ports.clock import Clock
 from peregrine.ports.identity import Asker
@@ -34,7 +35,8 @@ from peregrine.ports.records import Record, RecordStore
 from peregrine.ports.shelves import MEMBERSHIPS, POLICIES, membership_from, policy_from
 
 KEPT_FOR: Final[Duration] = SECOND
-POLICIES_MAX: Final = 10_000
+POLICIES_MAX: Final = 20_000
+"""More than may be added, so that of those that several add at once at that bound none is overlooked."""
 DECISIONS_MAX: Final = 10_000
 
 _log = logging.getLogger(__name__)
@@ -63,12 +65,14 @@ class StoredGrants:
         self._seen: tuple[Sequence[Record], Sequence[Record]] | None = None
         self._turn = asyncio.Lock()
         self._enforcer = _enforcer(self._built_in)
-        self._groups: Mapping[str, frozenset[str]] = {}
+        self._direct: Mapping[str, set[str]] = {}
+        self._refreshes = 0
         self._decisions: dict[tuple[tuple[str, ...], Permission], Decision] = {}
 
     def refresh(self) -> None:
         """Judge the next request by policies read anew."""
         self._read_at = None
+        self._refreshes += 1
 
     async def decide(self, asker: Asker, permission: Permission) -> Decision:
         """Whether the subjects of *asker* have *permission*, and by which policy."""
@@ -98,19 +102,20 @@ class StoredGrants:
         async with self._turn:
             if not self._is_old():
                 return
-            started, now = self._clock.monotonic(), self._clock.now()
+            started, now, refreshes = self._clock.monotonic(), self._clock.now(), self._refreshes
             policies = await self._records.list_records(POLICIES, limit=POLICIES_MAX, now=now)
             memberships = await self._records.list_records(MEMBERSHIPS, limit=POLICIES_MAX, now=now)
             if (policies, memberships) != self._seen:
                 self._enforcer = _enforcer([*self._built_in, *map(policy_from, policies)])
-                self._groups = closure(membership_from(record) for record in memberships)
+                self._direct = direct_groups(membership_from(record) for record in memberships)
                 self._decisions.clear()
                 self._seen = (policies, memberships)
-            self._read_at = started
+            # What was changed meanwhile may have been missed.
+            self._read_at = started if refreshes == self._refreshes else None
 
     def _judge(self, subjects: tuple[str, ...], permission: Permission) -> Decision:
-        everybody = frozenset(subjects).union(*(self._groups.get(subject, ()) for subject in subjects))
-        counted = judged(everybody, permission, of_super_admins(self._groups))
+        everybody = with_groups(subjects, self._direct)
+        counted = judged(everybody, permission, of_super_admins(self._direct))
         allowed, explained = self._enforcer.enforce_ex(counted, permission.value)
         if not explained:
             return Decision(allowed=False, reason="no policy allows it")

@@ -97,8 +97,6 @@ PATTERNS: Final = (EVERYTHING, "scheduler.*", "scheduler.tasks.*", "scheduler.ex
 """All that a policy may speak of."""
 
 
-_DEPTH_MAX: Final = 10
-"""So many memberships in a row count."""
 _OF_SUPER_ADMINS: Final = (SUPER_ADMIN, SIGNED_IN, ANYBODY)
 
 
@@ -121,25 +119,28 @@ def covers(pattern: str, permission: str) -> bool:
     return pattern.endswith(".*") and permission.startswith(pattern[:-1])
 
 
-def closure(memberships: Iterable[Membership]) -> Mapping[str, frozenset[str]]:
-    """For each subject all that it is a member of, directly or through others; circles and depth do no harm."""
+def direct_groups(memberships: Iterable[Membership]) -> Mapping[str, set[str]]:
+    """For each subject the groups and roles that it is a member of by a membership of its own."""
     direct: dict[str, set[str]] = {}
     for membership in memberships:
         direct.setdefault(membership.subject, set()).add(membership.member_of)
-    whole = {}
-    for subject in direct:
-        found: set[str] = set()
-        frontier = {subject}
-        for _ in range(_DEPTH_MAX):
-            frontier = set().union(*(direct.get(one, set()) for one in frontier)) - found
-            found |= frontier
-        whole[subject] = frozenset(found)
-    return whole
+    return direct
 
 
-def of_super_admins(groups: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """All subjects that every super admin has, with the memberships of *groups* (see ``closure``)."""
-    return frozenset(_OF_SUPER_ADMINS).union(*(groups.get(subject, ()) for subject in _OF_SUPER_ADMINS))
+def with_groups(subjects: Iterable[str], direct: Mapping[str, set[str]]) -> frozenset[str]:
+    """*subjects*, and all that they are members of, directly or through others, however far; circles do no harm."""
+    found = set(subjects)
+    frontier = list(found)
+    while frontier:
+        new = direct.get(frontier.pop(), set()) - found
+        found |= new
+        frontier += new
+    return frozenset(found)
+
+
+def of_super_admins(direct: Mapping[str, set[str]]) -> frozenset[str]:
+    """All subjects that every super admin has, by the memberships of ``direct_groups``."""
+    return with_groups(_OF_SUPER_ADMINS, direct)
 
 
 def judged(subjects: frozenset[str], permission: Permission, shared: frozenset[str]) -> frozenset[str]:
@@ -152,7 +153,7 @@ def judged(subjects: frozenset[str], permission: Permission, shared: frozenset[s
 
 def locks_out(policies: Iterable[Policy], memberships: Iterable[Membership]) -> bool:
     """Whether these would deny all super admins the change of policies, if such a deny held (see ``judged``)."""
-    theirs = of_super_admins(closure(memberships))
+    theirs = of_super_admins(direct_groups(memberships))
     return any(
         policy.effect is Effect.DENY and policy.subject in theirs and covers(policy.permission, Permission.TASKS_ADMIN)
         for policy in policies

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from peregrine.api.app import build, refuse_undeclared
 from peregrine.api.call import Desk
@@ -95,12 +95,24 @@ async def test_every_route_has_a_row(world: World) -> None:
     assert routes == {(method, path) for method, path, *_ in ROWS}
 
 
-async def test_a_route_without_a_permission_stops_the_start(world: World) -> None:
+async def forgotten(request: Any) -> Any: ...
+
+
+class Forgotten:
+    """An application of its own, which takes any method."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "route",
+    [Route("/scheduler/secret", forgotten), WebSocketRoute("/scheduler/secret", forgotten),
+     Route("/scheduler/secret", Forgotten())],
+    ids=["a method", "a socket", "any method"],
+)  # fmt: skip
+async def test_a_route_without_a_permission_stops_the_start(world: World, route: BaseRoute) -> None:
     app, operations = build(world.deps)
-
-    async def forgotten(request: Any) -> Any: ...
-
-    app.router.routes.append(Route("/scheduler/secret", forgotten))
+    app.router.routes.append(route)
 
     nobody = Buckets(Rate(1, 1), world.means.clock.monotonic)
     desk = Desk(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
+from peregrine.auth import grants
 from peregrine.auth.grants import StoredGrants
 from peregrine.auth.jwt import subjects_of
 from peregrine.domain.errors import Unavailable
 from peregrine.domain.permission import Effect, Membership, Permission, Policy
 from peregrine.ports.identity import NOBODY, Asker, Principal, Request
+from peregrine.ports.records import Record
 from peregrine.ports.shelves import MEMBERSHIPS, POLICIES, membership_record, policy_record
 from peregrine.stores.memory_records import MemoryRecords
+from peregrine.usecases import policies
 from tests.api.world import Away, HandClock
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +40,7 @@ class Law:
 
     def __init__(self, *, public: tuple[Permission, ...] = (P.READ,)) -> None:
         self.clock = HandClock()
-        self.records = MemoryRecords()
+        self.records: MemoryRecords = MemoryRecords()
         self.grants = StoredGrants(self.records, self.clock, public=public)
         self._count = 0
 
@@ -129,6 +134,43 @@ async def test_members_have_what_the_group_has_however_far() -> None:
     assert P.TASKS_WRITE in await law.allowed("group:administrators")
 
 
+async def test_a_deny_at_the_end_of_a_long_chain_counts() -> None:
+    law = Law()
+    await law.say("user:1", "*")
+    for number in range(50):
+        await law.join("user:1" if number == 0 else f"role:{number}", f"role:{number + 1}")
+    await law.say("role:50", "scheduler.tasks.write", Effect.DENY)
+
+    assert await law.allowed("user:1") == ALL - {P.TASKS_WRITE}
+
+
+class Busy(MemoryRecords):
+    """A shelf that something happens to while it is read."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def list_records(self, collection: str, **how: Any) -> Sequence[Record]:
+        found = await super().list_records(collection, **how)
+        happens, self.meanwhile = self.meanwhile, None
+        if happens is not None:
+            await happens()
+        return found
+
+
+async def test_a_change_made_while_policies_are_read_holds_at_once_too() -> None:
+    law = Law()
+    law.records = shelf = Busy()
+    law.grants = StoredGrants(shelf, law.clock)
+    shelf.meanwhile = lambda: law.say("user:1", "*")
+    await law.allowed("user:2")
+
+    assert await law.allowed("user:1") == ALL
+
+
+def test_as_many_policies_are_read_as_can_be_added() -> None:
+    assert grants.POLICIES_MAX > policies.POLICIES_MAX
+
+
 async def test_a_change_elsewhere_holds_after_a_second() -> None:
     law = Law()
     assert P.TASKS_READ not in await law.allowed("user:1")
@@ -146,11 +188,11 @@ async def test_a_change_elsewhere_holds_after_a_second() -> None:
 
 
 async def test_policies_that_can_not_be_read_let_nobody_in() -> None:
-    grants = StoredGrants(Away(), HandClock())
+    law = StoredGrants(Away(), HandClock())
     asker = Asker(principal=Principal(id="x", subjects=subjects_of("group:super_admin")))
 
     with pytest.raises(Unavailable):
-        await grants.decide(asker, P.READ)
+        await law.decide(asker, P.READ)
 
 
 async def test_each_decision_is_told_to_the_debug_log(caplog: pytest.LogCaptureFixture) -> None:
