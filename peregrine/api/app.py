@@ -22,7 +22,7 @@ from peregrine.api.openapi import described, documenting
 from peregrine.api.operation import Demand, Needs, Operation
 from peregrine.api.patience import Buckets, Rate
 from peregrine.api.problems import answer_bug, answer_framework, answer_refusal
-from peregrine.api.proxies import Proxies
+from peregrine.api.proxies import Proxies, household
 from peregrine.api.remembering import once
 from peregrine.api.routes import bundles, catalogue, executions, rights, tasks
 from peregrine.api.routes.login import BEGUN, Signing, login_routes
@@ -205,7 +205,7 @@ async def _note_refusal(desk: Desk, call: Call, operation: Operation, error: For
 async def _note_stranger(desk: Desk, request: Request, operation: Operation, error: Unauthenticated) -> None:
     """Tell the trail from where somebody came without a proof: each address, and all together, only now and then."""
     by = stranger_of(request, desk)
-    if not desk.strangers.take(by.request.address) and not desk.strangers.take(""):
+    if not desk.strangers.take(household(by.request.address)) and not desk.strangers.take(""):
         await note_refusal(desk.means, by, operation.name, _target(request), error.code)
 
 

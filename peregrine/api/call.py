@@ -19,7 +19,7 @@ from starlette.responses import Response
 from peregrine.api.body import STATE, RequestBody
 from peregrine.api.identity import principal_of
 from peregrine.api.patience import Buckets
-from peregrine.api.proxies import Proxies
+from peregrine.api.proxies import Proxies, household
 from peregrine.domain.errors import Invalid, NotFound, PeregrineError, Unauthenticated
 from peregrine.domain.ids import ExecutionId, TaskId, is_id
 from peregrine.domain.payload import JsonValue
@@ -154,14 +154,14 @@ NOBODY_ASKS: Final = Asker(principal=identity.NOBODY)
 async def asker_of(request: Request, desk: Desk) -> Asker:
     """Who asks, and from where."""
     stranger = stranger_of(request, desk)
-    address = stranger.request.address
+    home = household(stranger.request.address)
     try:
         principal = await principal_of(request, desk.identity, desk.origins)
     except Unauthenticated:
-        _refuse_often(desk.failures, address)
+        _refuse_often(desk.failures, home)
         raise
     if desk.requests is not None:
-        _refuse_often(desk.requests, principal.id if principal.is_known else address)
+        _refuse_often(desk.requests, principal.id if principal.is_known else home)
     return replace(stranger, principal=principal)
 
 

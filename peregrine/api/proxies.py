@@ -42,6 +42,12 @@ class Proxies:
         return address is not None and any(address in network for network in self._trusted)
 
 
+def household(address: str) -> str:
+    """Whom *address* belongs to, as far as can be told: of IPv6 everybody has a /64, 2^64 addresses to ask from."""
+    read = _read(address)
+    return str(ip_network((read, 64), strict=False)) if isinstance(read, IPv6Address) else address
+
+
 def _read(text: str) -> Address | None:
     """The address in *text*, a port cut off; one of IPv4 inside IPv6 is the former."""
     text = text.strip()

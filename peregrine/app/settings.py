@@ -155,7 +155,8 @@ class Settings(BaseSettings):
     )
     http_rate: _Rate = Field(
         1000, alias="HTTP_RATE",
-        description="Requests a second of one user, or of one address without credentials, ten seconds' worth at once; "
+        description="Requests a second of one user, or of one address (IPv6: one /64) without "
+        "credentials, ten seconds' worth at once; "
         "more are answered 429. 0: no limit.",
     )  # fmt: skip
     trusted_proxies: _Networks = Field(

@@ -70,6 +70,14 @@ async def test_a_stranger_can_t_ask_as_many_by_inventing_addresses() -> None:
     assert await codes(world, NEAR, each) == [200, 200, 200, 200]
 
 
+async def test_a_stranger_can_t_ask_as_many_by_the_addresses_of_one_network() -> None:
+    world = World(rate=Rate(burst=2, per_second=1.0))
+    own = [await asked(world, f"2001:db8:0:1::{number}") for number in range(3)]
+    other = await asked(world, "2001:db8:0:2::1")
+
+    assert [answer.status_code for answer in [*own, other]] == [200, 200, 429, 200]
+
+
 async def test_clients_behind_one_proxy_have_a_bucket_each() -> None:
     world = World(rate=Rate(burst=1, per_second=1.0), proxies=TRUSTED)
 

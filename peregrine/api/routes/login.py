@@ -17,6 +17,7 @@ from peregrine.api.call import Call, answer
 from peregrine.api.identity import COOKIE, principal_of
 from peregrine.api.operation import Demand, Routes
 from peregrine.api.patience import Buckets, Rate
+from peregrine.api.proxies import household
 from peregrine.domain.errors import Invalid, Unauthenticated, Unavailable
 from peregrine.domain.moment import SECOND, format_moment
 from peregrine.ports.identity import Principal
@@ -50,7 +51,7 @@ def login_routes(signing: Signing, buckets: Buckets) -> Routes:
     async def begin_eve_login(call: Call) -> Response:
         """Go to EVE Online to sign in"""
         login = _configured(signing)
-        if seconds := buckets.take(call.stranger.request.address):
+        if seconds := buckets.take(household(call.stranger.request.address)):
             raise Refusal("too_many_requests", "Wait a little.", headers={"Retry-After": str(seconds)})
         begun = await login.begin(await _user_of(call))
         response = _redirect(begun.url)
