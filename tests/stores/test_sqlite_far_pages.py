@@ -22,6 +22,7 @@ from peregrine.domain.query import (
     TaskFilter,
     TaskSort,
 )
+from peregrine.ports.records import Record
 from peregrine.stores.sqlite import history
 from peregrine.testing.builders import NOW, a_claim_request, a_parallel_task, a_plan, a_settlement
 from tests.stores.sqlite_places import CountedStore, is_counted, quick_folder
@@ -132,6 +133,23 @@ async def test_a_far_page_costs_what_the_first_one_does(store: CountedStore, nam
     first, far = await steps(store, name, 1), await steps(store, name, last)
 
     assert far <= first * MORE.get(name, 1) + WITHIN_A_TURN
+
+
+async def test_a_cursor_down_the_shelf_costs_what_its_top_does(folder: Path) -> None:
+    store = CountedStore(folder / "store.db")
+    await store.open()
+    for number in range(500):
+        record = Record(collection="audit", key=f"{number:03}")
+        await store.put_record(record, expected_revision=None, now=NOW)
+    costs = []
+    for before in ("", "020"):
+        store.forget()
+        found = await store.list_records("audit", after=before, limit=10, now=NOW, newest_first=True)
+        costs.append(store.reading)
+        assert len(found) == 10
+    await store.close()
+
+    assert costs[1] <= costs[0] + 10
 
 
 async def test_a_task_on_the_way_to_a_far_page_is_not_looked_at(folder: Path) -> None:

@@ -702,9 +702,9 @@ SELECT key, revision, expires_at, document FROM records
 WHERE collection = ?1 AND key > ?2 AND (expires_at IS NULL OR expires_at > ?3) ORDER BY key LIMIT ?4;
 
 -- name: records_before
--- Records of a collection before a key (an empty one: all), the last first.
+-- Records of a collection before a key (a blob is behind every text: all), the last first.
 SELECT key, revision, expires_at, document FROM records
-WHERE collection = ?1 AND (?2 = '' OR key < ?2) AND (expires_at IS NULL OR expires_at > ?3)
+WHERE collection = ?1 AND key < ?2 AND (expires_at IS NULL OR expires_at > ?3)
 ORDER BY key DESC LIMIT ?4;
 
 -- name: drop_record

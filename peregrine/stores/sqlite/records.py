@@ -35,7 +35,7 @@ def list_records(db: apsw.Connection, collection: str, after: str, limit: int, n
 
 
 def list_newest(db: apsw.Connection, collection: str, before: str, limit: int, now: Moment) -> Sequence[Record]:
-    found = db.execute(SQL["records_before"], (collection, before, now, limit))
+    found = db.execute(SQL["records_before"], (collection, before or b"", now, limit))
     return [_record(collection, *row) for row in found]
 
 
