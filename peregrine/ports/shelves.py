@@ -28,9 +28,9 @@ def policy_record(id: str, policy: Policy, *, by: str, at: Moment) -> Record:
 
 
 def policy_from(record: Record) -> Policy:
-    """The policy of a record."""
+    """The policy of a record. An effect that we do not know is a newer version's, and may forbid: it counts as deny."""
     document = record.document
-    effect = Effect(str(document["effect"]))
+    effect = Effect.ALLOW if document["effect"] == Effect.ALLOW.value else Effect.DENY
     return Policy(subject=str(document["subject"]), permission=str(document["permission"]), effect=effect)
 
 

@@ -51,6 +51,9 @@ class Entry:
     changes: Sequence[JsonObject]
 
 
+_TEXTS: Final = frozenset(one.name for one in fields(Entry)) - {"id", "at", "changes"}
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a thing is before a change or after it: a short name of the state, and its fields."""
@@ -160,5 +163,6 @@ def _entry(record: Record) -> Entry:
     assert isinstance(at, int)
     changes = document.get("changes", [])
     assert isinstance(changes, list)
-    texts = {name: str(document[name]) for name in document if name not in ("at", "changes")}
+    # What a newer version notes besides is not shown here.
+    texts = {name: str(document[name]) for name in _TEXTS & document.keys()}
     return Entry(id=record.key, at=at, changes=[one for one in changes if isinstance(one, dict)], **texts)

@@ -224,7 +224,9 @@ async def _change(ground: Ground, change: Callable[[JsonObject], JsonObject], *,
         words = change(before)
         if words == before and is_swept <= was_swept:
             return words
-        document: JsonObject = {"words": words, "swept": is_swept or was_swept}
+        # What a newer version says there besides stays.
+        document: JsonObject = {} if record is None else dict(record.document)
+        document |= {"words": words, "swept": is_swept or was_swept}
         expected = 0 if record is None else record.revision
         try:
             await ground.records.put_record(

@@ -120,7 +120,8 @@ class RedisBus:
             for topic in Topic:
                 self._here.publish(topic)
         elif message["type"] == "message":
-            sender, _, topic_name = message["data"].decode(errors="replace").partition(" ")
-            known = _TOPICS.get(topic_name)  # one that we do not know is of a newer version
+            # A topic that we do not know is of a newer version, and so is what it says behind one that we know.
+            sender, _, said = message["data"].decode(errors="replace").partition(" ")
+            known = _TOPICS.get(said.partition(" ")[0])
             if sender != self._me and known is not None:
                 self._here.publish(known)

@@ -11,10 +11,11 @@ from peregrine.domain.policy import rank
 from peregrine.ports.host import Instance
 from peregrine.stores.mongo.commands import EXECUTIONS, INSTANCES, SKIPS, TASKS, Change, Commands, Document
 from peregrine.stores.mongo.debts import Debts
-from peregrine.stores.mongo.definitions import VISIBLE, Definitions, moved_fields
+from peregrine.stores.mongo.definitions import VISIBLE, Definitions, is_beyond, moved_fields
 from peregrine.stores.mongo.errors import Taken
 from peregrine.stores.mongo.executions import WAITS, WITHOUT_BODY, priority_of
 from peregrine.stores.mongo.values import date, moment_of
+from peregrine.stores.mongo.versions import UNDERSTOOD
 
 STRAYED_MAX: Final = 1_000
 """So many cursors are set back at once; the next look goes on."""
@@ -61,7 +62,10 @@ class Care:
     async def _set_back(self, beyond: Moment, now: Moment) -> int:
         """Set cursors of the future back; how many."""
         strayed = {"cursor": {"$gt": date(beyond)}}
-        found = await self._commands.find(TASKS, strayed | VISIBLE, fields={"counted": 0}, page=(0, STRAYED_MAX))
+        found = await self._commands.find(
+            TASKS, strayed | VISIBLE | UNDERSTOOD, fields={"counted": 0}, page=(0, STRAYED_MAX)
+        )
+        found = [document for document in found if not is_beyond(document)]
         await self._debts.finish_plans([document for document in found if "plan" in document])
         changes: list[Change] = []
         for document in found:
@@ -102,7 +106,7 @@ class Care:
         ended = {"completed_at": {"$lt": date(before)}, "active": None}
         oldest = [("completed_at", 1), ("_id", 1)]
         found = await self._commands.find(EXECUTIONS, ended, fields=WITHOUT_BODY, sort=oldest, page=(0, limit))
-        await self._debts.pay_executions([document for document in found if "owes" in document])
+        await self._debts.pay_executions(found)
         return await self._remove(EXECUTIONS, found)
 
     async def _purge_skips(self, before: Moment, limit: int) -> int | None:

@@ -23,9 +23,10 @@ from peregrine.domain.ids import ExecutionId, WorkerId
 from peregrine.domain.moment import Moment
 from peregrine.domain.policy import Overlap
 from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
+from peregrine.stores.mongo import executions
 from peregrine.stores.mongo.commands import EXECUTIONS, SLOTS, TASKS, Change, Commands, Document, both
 from peregrine.stores.mongo.debts import Debts
-from peregrine.stores.mongo.definitions import VISIBLE, WITHOUT_DEBTS, Definitions, new_token
+from peregrine.stores.mongo.definitions import VISIBLE, WITHOUT_DEBTS, Definitions, is_beyond, new_token
 from peregrine.stores.mongo.executions import (
     RUNS,
     WAITS,
@@ -36,6 +37,7 @@ from peregrine.stores.mongo.executions import (
     started_fields,
 )
 from peregrine.stores.mongo.values import date, moment_of
+from peregrine.stores.mongo.versions import UNDERSTOOD
 
 WINDOW_MIN: Final = 16
 WINDOW_MAX: Final = 2_048
@@ -117,6 +119,7 @@ class Claiming:
     async def _window(self, batch: _Batch, behind: Document | None, size: int) -> list[Document]:
         now = batch.request.now
         filter: dict[str, Any] = {"status": WAITS, "rank": {"$lte": now}, "available_at": {"$lte": date(now)}}
+        filter |= UNDERSTOOD
         if batch.blocked:
             filter["task_id"] = {"$nin": sorted(batch.blocked)}
         if behind is not None:
@@ -127,7 +130,8 @@ class Claiming:
     async def _claim_from(self, batch: _Batch, window: Sequence[Document]) -> None:
         """Claim what can be claimed of *window*; what rivals take meanwhile leaves room for what stands behind it."""
         await self._learn_tasks(batch, window)
-        await self._debts.pay_executions([one for one in window if "owes" in one])
+        await self._debts.pay_executions(window)
+        window = [one for one in window if not executions.is_beyond(one)]
         first: dict[str, Document] = {}
         for one in window:
             first.setdefault(one["task_id"], one)
@@ -153,6 +157,7 @@ class Claiming:
         filter = {"_id": {"$in": sorted(wanted)}} | VISIBLE
         found = await self._commands.find(TASKS, filter, fields=WITHOUT_DEBTS)
         batch.tasks |= {document["_id"]: document for document in found}
+        batch.blocked.update(document["_id"] for document in found if is_beyond(document))
         orphans = [one for one in window if one["task_id"] in wanted and one["task_id"] not in batch.tasks]
         batch.blocked.update(one["task_id"] for one in orphans)
         await self._commands.update(EXECUTIONS, [cancelling(one, new_token(), batch.request.now) for one in orphans])
@@ -315,9 +320,11 @@ class Claiming:
         ours = {"status": RUNS, "key": {"$exists": True}}
         found = await self._commands.find(EXECUTIONS, ours, fields=WITHOUT_BODY)
         tasks = await self._tasks_of(found)
+        beyond = {id for id, task in tasks.items() if is_beyond(task)}
         return [
             running_of(one, self._definitions.task(tasks[one["task_id"]]) if one["task_id"] in tasks else None)
             for one in found
+            if one["task_id"] not in beyond and not executions.is_beyond(one)
         ]
 
     async def _tasks_of(self, executions: Sequence[Document]) -> dict[str, Document]:

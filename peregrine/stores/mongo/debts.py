@@ -26,9 +26,19 @@ from peregrine.stores.mongo.commands import (
     both,
 )
 from peregrine.stores.mongo.definitions import VISIBLE, new_token
-from peregrine.stores.mongo.executions import OWING, PAID, RUNS, WAITS, WITHOUT_BODY, cancelling
+from peregrine.stores.mongo.executions import (
+    OWING,
+    PAID,
+    PAID_IN_PART,
+    WAITS,
+    WITHOUT_BODY,
+    cancelling,
+    debts_of,
+    owes_more,
+)
 from peregrine.stores.mongo.tallies import Tallies, end_of
 from peregrine.stores.mongo.values import moment_of
+from peregrine.stores.mongo.versions import UNDERSTOOD, needs_newer
 
 PLAN, REMOVAL, BUNDLE, CHANGE = "plan", "removal", "bundle", "change"
 """What the ``torn`` of a task says is owed there."""
@@ -39,7 +49,7 @@ BATCH: Final = 500
 ABANDONED_NANOSECONDS: Final = 24 * 3600 * 10**9
 ROUNDS_MAX: Final = 1_000
 
-_TORN: Final = {"torn": 1, "hidden": 1, "plan": 1, "bundle": 1, "removed_at": 1}
+_TORN: Final = {"torn": 1, "needs": 1, "hidden": 1, "plan": 1, "bundle": 1, "removed_at": 1}
 
 
 class Debts:
@@ -74,14 +84,15 @@ class Debts:
         await self.pay_executions([document for document in executions if _name_of(document) in old])
 
     async def _owed(self) -> tuple[list[Document], list[Document]]:
-        torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE, CHANGE]}}
+        torn = {"torn": {"$in": [PLAN, REMOVAL, BUNDLE, CHANGE]}} | UNDERSTOOD
         return await both(
             self._commands.find(TASKS, torn, fields=_TORN, page=(0, BATCH)),
             self._commands.find(EXECUTIONS, OWING, fields=WITHOUT_BODY, page=(0, BATCH)),
         )
 
     async def pay_tasks(self, documents: Sequence[Document]) -> None:
-        """Finish what is torn in *documents* of tasks."""
+        """Finish what is torn in *documents* of tasks, as far as it does not need a newer version."""
+        documents = [document for document in documents if not needs_newer(document)]
         await self.finish_plans([document for document in documents if "plan" in document])
         for document in documents:
             if document["torn"] == REMOVAL:
@@ -93,6 +104,7 @@ class Debts:
 
     async def pay_executions(self, documents: Sequence[Document]) -> None:
         """Pay what *documents* of executions owe: their followups, then the tallies of their tasks."""
+        documents = [document for document in documents if debts_of(document)]
         if not documents:
             return
         await self.queue_up([new for document in documents for new in document["owes"].get("followups", ())])
@@ -101,7 +113,10 @@ class Debts:
         await self._tallies.add(ends)
         await self._commands.update(
             EXECUTIONS,
-            [({"_id": one["_id"], "epoch": one["epoch"]}, PAID) for one in documents],
+            [
+                ({"_id": one["_id"], "epoch": one["epoch"]}, PAID_IN_PART if owes_more(one) else PAID)
+                for one in documents
+            ],
         )
         self._tallies.forget(end.execution_id for end in ends)
 
@@ -146,21 +161,24 @@ class Debts:
         alive = active | {"$or": [{"status": WAITS}, {"cancel_requested": False}]}
         for _ in range(ROUNDS_MAX):
             found = await self._commands.find(EXECUTIONS, alive, fields=WITHOUT_BODY, page=(0, BATCH))
-            await self.pay_executions([one for one in found if "owes" in one])
+            await self.pay_executions(found)
             stamp = new_token()
             waiting = [one for one in found if one["status"] == WAITS]
-            unmarked = [one for one in found if one["status"] == RUNS]
+            unmarked = [one for one in found if one["status"] != WAITS]
             if not found:
                 return [one["_id"] for one in await self._commands.find(EXECUTIONS, active, fields={"_id": 1})]
             await self._commands.update(
-                EXECUTIONS, [cancelling(one, stamp, now) for one in waiting] + [marking(one["_id"]) for one in unmarked]
+                EXECUTIONS, [cancelling(one, stamp, now) for one in waiting] + [marking(one) for one in unmarked]
             )
         raise Unavailable("work of the task is started faster than it can be cancelled")
 
     async def finish_bundle(self, bundle_id: str) -> None:
         """Lift a batch of new tasks and changes that was committed; drop one that was not, so its names are free."""
-        await self._commands.update(BUNDLES, [({"_id": bundle_id, "state": OPEN}, {"$set": {"state": DROPPED}})])
+        drop = ({"_id": bundle_id, "state": OPEN} | UNDERSTOOD, {"$set": {"state": DROPPED}})
+        await self._commands.update(BUNDLES, [drop])
         found = await self._commands.find(BUNDLES, {"_id": bundle_id})
+        if found and needs_newer(found[0]):
+            return
         if found and found[0]["state"] == COMMITTED:
             await self.lift(bundle_id)
         else:
@@ -202,9 +220,9 @@ def _undoing(name: str) -> Document:
     return {"$set": {"name_key": name}, "$unset": {"change": "", "bundle": "", "torn": ""}}
 
 
-def marking(execution_id: str) -> Change:
-    """The change that marks a running execution for cancel."""
-    return {"_id": execution_id, "status": RUNS}, {"$set": {"cancel_requested": True}}
+def marking(document: Document) -> Change:
+    """The change that marks a running execution for cancel, whatever word a newer version has for its status."""
+    return {name: document[name] for name in ("_id", "status")}, {"$set": {"cancel_requested": True}}
 
 
 def _name_of(document: Document) -> tuple[str, object]:

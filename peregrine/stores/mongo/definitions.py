@@ -47,6 +47,7 @@ from peregrine.stores.mongo.values import (
     nested,
     text_of,
 )
+from peregrine.stores.mongo.versions import needs_newer
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -275,6 +276,36 @@ def _error(value: object, document: Document) -> str | None:
     """An earlier program may write an empty text where there was no error."""
     error = value if isinstance(value, str) else None
     return error if error or "tally_rev" in document else None
+
+
+_WORDS: Final[Mapping[str, type[Enum]]] = {
+    "overlap": Overlap,
+    "misfire": Misfire,
+    "on_worker_lost": OnWorkerLost,
+    "dst_gap": DstGap,
+    "dst_overlap": DstOverlap,
+}
+
+
+def is_beyond(document: Mapping[str, Any]) -> bool:
+    """Whether only a newer version can tell what this task means: it says so, or it uses a word that is new to us.
+
+    An earlier program's words for a type are executors of that name, so those of tasks that were adopted are not new.
+    """
+    if needs_newer(document):
+        return True
+    is_ours = "generation" in document and not document.get("adopted")
+    if is_ours and not (_is_word(Kind, document.get("type")) and _is_priority(document.get("priority"))):
+        return True
+    return any(document.get(name) is not None and not _is_word(words, document[name]) for name, words in _WORDS.items())
+
+
+def _is_priority(word: object) -> bool:
+    return any(word == priority.word for priority in Priority)
+
+
+def _is_word(words: type[Enum], value: object) -> bool:
+    return any(value == word.value for word in words)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

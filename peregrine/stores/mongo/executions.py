@@ -43,6 +43,7 @@ from peregrine.stores.mongo.values import (
     nanoseconds,
     text_of,
 )
+from peregrine.stores.mongo.versions import needs_newer
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -56,8 +57,12 @@ LOCK_KEY: Final = "scheduler:lock:{task_id}"
 WITHOUT_DEBTS: Final = {"owes": 0, "details": 0}
 WITHOUT_BODY: Final = {"output": 0, "parameters": 0, "detail": 0, "details": 0, "attempts": 0}
 """What only a reader needs, and what makes a document large."""
-OWING: Final = {"owing": True}
 PAID: Final = {"$unset": {"owes": "", "owing": ""}}
+DEBTS: Final = ("tally", "followups")
+"""What can be owed as far as we know; what a newer version owes besides is left to it."""
+OWING: Final = {"owing": True, "$or": [{f"owes.{name}": {"$exists": True}} for name in DEBTS]}
+"""The condition for executions that owe what we can pay."""
+PAID_IN_PART: Final = {"$unset": {f"owes.{name}": "" for name in DEBTS}}
 
 
 class Numbers:
@@ -193,7 +198,9 @@ def settling(written: Settlement, stamp: str, followups: Sequence[Document], pri
     of the execution, and only needed when it goes back to the queue.
     """
     again = written.state is State.QUEUED
-    owes: Document = ({} if again else {"tally": True}) | ({"followups": list(followups)} if followups else {})
+    owes: Document = {} if again else {"owes.tally": True}
+    if followups:
+        owes["owes.followups"] = list(followups)
     fields: Document = {
         "status": _STATUS[written.state],
         "failures": written.failures,
@@ -204,10 +211,11 @@ def settling(written: Settlement, stamp: str, followups: Sequence[Document], pri
         "truncated": written.truncated,
         "detail": json_text(written.detail) if written.detail else None,
         "stamp": stamp,
-        f"attempts.{written.attempt.attempt - 1}": _attempt_document(written.attempt),
     }
+    for name, value in _attempt_document(written.attempt).items():
+        fields[f"attempts.{written.attempt.attempt - 1}.{name}"] = value
     if owes:
-        fields |= {"owes": owes, "owing": True}
+        fields |= owes | {"owing": True}
     forgotten = {"claim_id": ""}
     if again:
         fields["epoch"] = written.epoch + 1
@@ -237,7 +245,7 @@ def cancelling(document: Document, stamp: str, now: Moment) -> Change:
         "output": CANCELLED_OUTPUT,
         "error": CANCELLED_ERROR,
         "stamp": stamp,
-        "owes": {"tally": True},
+        "owes.tally": True,
         "owing": True,
     }
     if document["attempt"] == 0:
@@ -341,6 +349,9 @@ def _state(document: Document) -> State:
         return State.RUNNING
     if word in _FINE_WORDS:
         return State.COMPLETED
+    if document.get("active"):
+        # A newer version's word for what has not ended.
+        return State.QUEUED if document.get("started_at") is None else State.RUNNING
     cancelled = document.get("outcome") == ExecutionOutcome.CANCELLED.value or word in _CANCELLED_WORDS
     if is_foreign(document) and document.get("error") == CANCELLED_ERROR:
         cancelled = True
@@ -361,6 +372,21 @@ def _word(of: type[Word], value: object) -> Word | None:
         return None
 
 
+def debts_of(document: Mapping[str, Any]) -> set[str]:
+    """What is owed for this execution, ours to pay or not."""
+    return set(document.get("owes") or ())
+
+
+def owes_more(document: Mapping[str, Any]) -> bool:
+    """Whether something is owed for this execution that only a newer version can pay."""
+    return not debts_of(document).issubset(DEBTS)
+
+
+def is_beyond(document: Mapping[str, Any]) -> bool:
+    """Whether this waiting or running execution is left to a newer version: it says so, or has words new to us."""
+    return needs_newer(document) or owes_more(document) or _word(Cause, document.get("cause")) is None
+
+
 def details_of(document: Document) -> dict[int, JsonObject]:
     """What the attempts left behind that were tried again, by epoch."""
     return {int(epoch): json_object(text) for epoch, text in (document.get("details") or {}).items()}
@@ -368,14 +394,13 @@ def details_of(document: Document) -> dict[int, JsonObject]:
 
 def attempt_of(document: Mapping[str, Any]) -> Attempt:
     """One attempt, as it stands in its execution."""
-    outcome = document["outcome"]
     return Attempt(
         attempt=int(document["attempt"]),
         epoch=int(document["epoch"]),
         worker_id=WorkerId(document["worker_id"]),
         started_at=moment_of(document["started_at"]),
         completed_at=moment_or_none(document["completed_at"]),
-        outcome=None if outcome is None else AttemptOutcome(outcome),
+        outcome=_word(AttemptOutcome, document["outcome"]),
         error=document["error"],
     )
 

@@ -309,12 +309,13 @@ def _ran_entry(document: Document) -> LedgerEntry:
 
 
 def _range_entry(document: Document) -> LedgerEntry:
-    reason = Reason(document["reason"])
+    # A reason that we do not know is a newer version's: the occurrence was left out, and it knows why.
+    reason = next((one for one in Reason if one.value == document["reason"]), None)
     return LedgerEntry(
         scheduled_for=moment_of(document["first"]),
         last=moment_of(document["last"]),
         count=int(document["count"]),
-        verdict=reason.verdict,
+        verdict=Verdict.SKIPPED if reason is None else reason.verdict,
         reason=reason,
         decided_at=moment_of(document["decided_at"]),
     )

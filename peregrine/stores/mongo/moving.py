@@ -22,6 +22,7 @@ from peregrine.stores.mongo.definitions import (
     VISIBLE,
     Activity,
     Definitions,
+    is_beyond,
     moved_fields,
     placed_document,
 )
@@ -40,6 +41,7 @@ _WHERE: Final[dict[Kind, tuple[str, dict[str, Any]]]] = {
 _ORDER: Final = [("seq", 1), ("_id", 1)]
 _WHOLE: Final = {"plan": 0, "counted": 0, "owes": 0}
 _INDEX: Final = "peregrine_moving"
+_REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
 class Moving:
@@ -108,6 +110,8 @@ class Moving:
         return Load([item(one) for one in found], more)
 
     def _task(self, document: Document) -> StoredTask:
+        if is_beyond(document):
+            raise _needs_newer(f"task {document['_id']!r}")
         view = self._definitions.view(document, Activity())
         return StoredTask(task=view.task, cursor=view.cursor, next_run_at=view.next_run_at, tally=view.tally)
 
@@ -166,6 +170,10 @@ class Moving:
         }
 
 
+def _needs_newer(what: str) -> Conflict:
+    return Conflict(f"{what} was written by a newer version; move the store with that one", code="needs_newer_version")
+
+
 def _execution(document: Document) -> StoredExecution:
     return StoredExecution(
         execution=executions.execution_of(document),
@@ -175,6 +183,8 @@ def _execution(document: Document) -> StoredExecution:
 
 
 def _skip(document: Document) -> StoredSkip:
+    if document["reason"] not in _REASONS:
+        raise _needs_newer(f"a skipped moment of task {document['task_id']!r}")
     skip = Skip(
         moment_of(document["first"]),
         moment_of(document["last"]),

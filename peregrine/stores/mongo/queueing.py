@@ -22,6 +22,7 @@ from peregrine.stores.mongo.definitions import (
     WITHOUT_DEBTS,
     Definitions,
     cursor_of,
+    is_beyond,
     moved_fields,
     new_token,
     next_moment,
@@ -29,6 +30,7 @@ from peregrine.stores.mongo.definitions import (
 from peregrine.stores.mongo.executions import WAITS, Numbers, execution_of, new_document
 from peregrine.stores.mongo.grouping import without_repetition
 from peregrine.stores.mongo.values import date
+from peregrine.stores.mongo.versions import UNDERSTOOD
 
 QUEUE_MAX: Final = 10_000_000
 """Nobody queues more; a count stops there."""
@@ -63,7 +65,7 @@ class Queueing:
         await self._debts.look()
         (found, later), queued = await both(both(self._due(now, limit + 1), self._later(now)), self._count())
         rest = found[limit:] or later
-        shown = [document for document in found[:limit] if "torn" not in document]
+        shown = [document for document in found[:limit] if "torn" not in document and not is_beyond(document)]
         active = await self._active([document["_id"] for document in shown])
         due = [DueTask(self._definitions.task(one), cursor_of(one), active.get(one["_id"], 0)) for one in shown]
         next_due_at = next_moment(rest[0]) if rest else None
@@ -72,12 +74,17 @@ class Queueing:
     async def _due(self, now: Moment, limit: int) -> list[Document]:
         at = {"due_at": {"$lte": now}}
         return await self._commands.find(
-            TASKS, at | VISIBLE, fields=WITHOUT_DEBTS, sort=[("due_at", 1), ("_id", 1)], page=(0, max(1, limit))
+            TASKS,
+            at | VISIBLE | UNDERSTOOD,
+            fields=WITHOUT_DEBTS,
+            sort=[("due_at", 1), ("_id", 1)],
+            page=(0, max(1, limit)),
         )
 
     async def _later(self, now: Moment) -> list[Document]:
         at = {"due_at": {"$gt": now}}
-        return await self._commands.find(TASKS, at | VISIBLE, fields={"due_at": 1}, sort=[("due_at", 1)], page=(0, 1))
+        which = at | VISIBLE | UNDERSTOOD
+        return await self._commands.find(TASKS, which, fields={"due_at": 1}, sort=[("due_at", 1)], page=(0, 1))
 
     async def _count(self) -> int:
         queued = await self._commands.count(EXECUTIONS, {"status": WAITS}, QUEUE_MAX)

@@ -28,6 +28,7 @@ from peregrine.stores.mongo.executions import (
     cancelling,
     late_note,
     new_document,
+    owes_more,
     priority_of,
     settling,
 )
@@ -182,10 +183,10 @@ class Settling:
         found = await self._commands.find(EXECUTIONS, which, fields=WITHOUT_BODY)
         names = [document["_id"] for document in found]
         for tries in range(ROUNDS_MAX):
-            await self._debts.pay_executions([one for one in found if one["status"] == WAITS and "owes" in one])
+            await self._debts.pay_executions([one for one in found if one["status"] == WAITS])
             waiting = [one for one in found if one["status"] == WAITS and "key" in one]
             running = [one for one in found if one["status"] == RUNS]
-            changes = [cancelling(one, stamp, now) for one in waiting] + [marking(one["_id"]) for one in running]
+            changes = [cancelling(one, stamp, now) for one in waiting] + [marking(one) for one in running]
             changes.sort(key=lambda change: change[0]["_id"])
             matched = await self._commands.update(EXECUTIONS, changes)
             after = found
@@ -207,7 +208,8 @@ class Settling:
         if names:
             mine = {"_id": {"$in": list(names)}, "stamp": stamp}
             ended = await self._commands.find(EXECUTIONS, mine, fields=WITHOUT_BODY)
-            await self._tallies.add([end_of(document) for document in ended])
+            await self._debts.pay_executions([document for document in ended if owes_more(document)])
+            await self._tallies.add([end_of(document) for document in ended if not owes_more(document)])
 
 
 def _is_settled(document: Document) -> bool:

@@ -36,7 +36,7 @@ from peregrine.ports.store import (
 )
 from peregrine.stores.mongo.care import Care
 from peregrine.stores.mongo.claiming import Claiming
-from peregrine.stores.mongo.commands import META, RECORDS, TASKS, Commands, Document, connect, told_truly
+from peregrine.stores.mongo.commands import META, RECORDS, TASKS, Change, Commands, Document, connect, told_truly
 from peregrine.stores.mongo.debts import Debts
 from peregrine.stores.mongo.definitions import Definitions
 from peregrine.stores.mongo.eve import MongoEve
@@ -51,10 +51,9 @@ from peregrine.stores.mongo.takeover import take_over
 from peregrine.stores.mongo.tallies import Tallies
 from peregrine.stores.mongo.tasks import Tasks
 from peregrine.stores.mongo.values import moment_or_none
+from peregrine.stores.mongo.versions import OLDEST, VERSION
 
 PROGRAM: Final = "peregrine"
-VERSION: Final = 1
-"""Of the shape of the collections. Shapes only grow: N and N + 1 may be open side by side."""
 WARNINGS: Final = {
     "standalone": "the database is a single server: what it acknowledged survives a crash, but not the loss of its"
     " disk; a replica set of three keeps it"
@@ -130,7 +129,7 @@ class MongoStore:
         """
         found = await self._commands.find(META, {"_id": SCHEMA})
         if not found:
-            document: Document = {"_id": SCHEMA, "program": PROGRAM, "version": VERSION, "oldest": VERSION}
+            document: Document = {"_id": SCHEMA, "program": PROGRAM, "version": VERSION, "oldest": OLDEST}
             await self._commands.insert(META, [document])
             return document
         schema = found[0]
@@ -140,6 +139,9 @@ class MongoStore:
             raise UnsafeStore(
                 f"this database was written by a newer peregrine (shape {schema.get('version')}); update this one"
             )
+        if int(schema.get("version", VERSION)) < VERSION or int(schema.get("oldest", OLDEST)) < OLDEST:
+            change: Change = ({"_id": SCHEMA}, {"$max": {"version": VERSION, "oldest": OLDEST}})
+            await self._commands.update(META, [change])
         return schema
 
     async def server_time(self) -> tuple[Moment, Duration]:

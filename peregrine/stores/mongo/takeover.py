@@ -58,6 +58,7 @@ async def _adopt(commands: Commands, document: Document, now: Moment, numbers: N
     task, cursor = read_task(document), cursor_of(document) or now
     fields = moved_fields(cursor, task.next_run_if_readable(cursor)) | {
         "generation": 1,
+        "adopted": True,
         "priority_class": int(task.priority),
         "anchor": date(task.anchor),
         "pause": None if task.pause is None else pause_document(task.pause),

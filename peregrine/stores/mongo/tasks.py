@@ -36,6 +36,7 @@ from peregrine.stores.mongo.definitions import (
     Definitions,
     cursor_of,
     definition_fields,
+    is_beyond,
     moved_fields,
     new_document,
     new_token,
@@ -157,6 +158,7 @@ class Tasks:
                 await self._debts.finish_plans([one for one in found if "plan" in one])
                 return
             document = _at_revision(found, task.id, expected_revision)
+            _refuse_beyond(document)
             if plan is not None and not _fits(document, plan):
                 raise Stale(f"task {task.id!r} has moved on since the plan was made")
             if "torn" in document:
@@ -193,6 +195,9 @@ class Tasks:
         """What is set, by path, when *task* replaces what *document* defines; and what *plan* then owes."""
         previous = self._definitions.task(document)
         fields = definition_fields(task, previous)
+        if document.get("pause") is not None and task.pause == previous.pause:
+            # What a newer version says about the pause stays with it.
+            del fields["pause"]
         fields["status"] = status_of(task, read_tally(document))
         cursor = cursor_of(document) if plan is None else plan.cursor_after
         if task.generation != previous.generation:
@@ -255,6 +260,7 @@ class Tasks:
             if found and found[0].get("bundle") == bundle_id:
                 return True
             document = _at_revision(found, task.id, change.expected_revision)
+            _refuse_beyond(document)
             if change.plan is not None and not _fits(document, change.plan):
                 raise Stale(f"task {task.id!r} has moved on since the plan was made")
             if "torn" in document:
@@ -416,6 +422,14 @@ def _at_revision(found: Sequence[Document], task_id: TaskId, expected_revision: 
     if expected_revision is not None and revision != expected_revision:
         raise Stale(f"task {task_id!r} is at revision {revision}, not {expected_revision}")
     return found[0]
+
+
+def _refuse_beyond(document: Document) -> None:
+    """Raise Conflict for a task that only a newer version understands: what we wrote there could mean anything."""
+    if is_beyond(document):
+        raise Conflict(
+            f"task {document['_id']!r} was written by a newer version; change it there", code="needs_newer_version"
+        )
 
 
 def _as_it_stands(document: Document) -> Document:
