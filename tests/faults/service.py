@@ -24,6 +24,8 @@ class Service:
         self.folder = folder
         self.effects = folder / "effects.jsonl"
         self.log = folder / "service.log"
+        self.tree = REPO
+        """Where its code lies: another folder makes it another version."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -38,7 +40,7 @@ class Service:
             "SCHEDULER_DATA_DIR": str(self.folder / "data"),
             "SCHEDULER_FUNCTIONS": "tests.faults.effects",
             "EFFECTS_FILE": str(self.effects),
-            "PYTHONPATH": str(REPO),
+            "PYTHONPATH": os.pathsep.join(map(str, (self.tree, REPO))),
             **self._settings,
         }
         with self.log.open("ab") as log:
@@ -48,7 +50,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=REPO,
+                cwd=self.tree,
             )
         while time.monotonic() - began < READY_WITHIN:
             if self._process.poll() is not None:

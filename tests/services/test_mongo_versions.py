@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,23 +44,20 @@ from peregrine.testing.store_contract.steps import (
     stored,
     view,
 )
+from tests.services.mongo_next import ITS, changing_with_its, keeps_its, with_its
 from tests.services.mongo_places import MongoStores, PlacedCommands, PlacedStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.services]
-
-ITS: dict[str, Any] = {"said": {"by": "the next version", "for": [1, 2, 3]}}
-"""What the next version writes besides, in every document and part of one."""
 
 
 class NextCommands(PlacedCommands):
     """Commands of the next version: each document, and each part of one, says more than we know."""
 
     async def insert(self, name: str, documents: Sequence[Document]) -> set[int]:
-        return await super().insert(name, [_with_its(one) for one in documents])
+        return await super().insert(name, [with_its(one) for one in documents])
 
     async def update(self, name: str, changes: Sequence[Change], *, upsert: bool = False) -> int:
-        more = [(must, dict(change) | {"$set": _with_its(change.get("$set", {}))}) for must, change in changes]
-        return await super().update(name, more, upsert=upsert)
+        return await super().update(name, [changing_with_its(one) for one in changes], upsert=upsert)
 
 
 class NextStore(PlacedStore):
@@ -69,22 +66,6 @@ class NextStore(PlacedStore):
     def _make_commands(self, uri: str, database: str) -> PlacedCommands:
         self.commands = NextCommands(self._shared, database)
         return self.commands
-
-
-def _with_its(fields: Mapping[str, Any]) -> Document:
-    """*fields*, and beside them and in each part of them what is its own."""
-    parts = {path: _with_its(part) if _is_part(path, part) else part for path, part in fields.items()}
-    return {"its": ITS} | parts
-
-
-def _is_part(path: str, value: object) -> bool:
-    return isinstance(value, dict) and path.split(".", maxsplit=1)[0] in ("metadata", "pause", "attempts", "plan")
-
-
-def keeps_its(document: Document) -> bool:
-    """Whether all that the next version said in *document* is there still."""
-    parts = [document, document.get("metadata"), document.get("pause"), *document.get("attempts", ())]
-    return all(part.get("its") == ITS for part in parts if part is not None)
 
 
 async def both_versions(stores: MongoStores) -> tuple[PlacedStore, NextStore]:
