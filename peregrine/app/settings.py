@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -103,6 +104,25 @@ def _database_address(text: str) -> None:
         raise ValueError("must begin with mongodb:// or mongodb+srv://")
 
 
+def read_redis_url(text: str) -> Mapping[str, Any]:
+    """The settings that *text* stands for, by field. Raises ValueError, which does not repeat it."""
+    try:
+        parts = urlsplit(text)
+        port, db = parts.port or 6379, int(parts.path.strip("/") or 0)
+    except ValueError:
+        parts, port, db = urlsplit(""), 0, 0
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.query or parts.fragment or db < 0:
+        raise ValueError("write redis://user:password@host:6379/0, or rediss:// for TLS")
+    return {
+        "redis_host": parts.hostname,
+        "redis_port": port,
+        "redis_username": unquote(parts.username or ""),
+        "redis_password": SecretStr(unquote(parts.password)) if parts.password else None,
+        "redis_db": db,
+        "redis_tls": parts.scheme == "rediss",
+    }
+
+
 _SPAN: Final = "duration"
 _Slots = Annotated[int, _read(whole(1, 10_000))]
 _Count = Annotated[int, _read(whole(1, 10_000_000))]
@@ -135,6 +155,7 @@ _Rate = Annotated[int, _read(whole(0, 1_000_000))]
 _SigningSecret = Annotated[SecretStr, BeforeValidator(_signing_secret)]
 _EncryptionKey = Annotated[SecretStr, _readable(read_key)]
 _DatabaseAddress = Annotated[SecretStr, _readable(_database_address)]
+_RedisAddress = Annotated[SecretStr, _readable(read_redis_url)]
 _EncryptionKeys = Annotated[SecretStr, _readable(read_keys)]
 
 
@@ -294,10 +315,27 @@ class Settings(BaseSettings):
         description="Redis, for locks and prompt wakes between instances. Left out, both stay in the process.",
     )  # fmt: skip
     redis_port: _Port = Field(6379, alias="REDIS_PORT", description="Its port.")
-    redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD", description="Its password.")
+    redis_username: Annotated[str, _read(str)] = Field(
+        "", alias="REDIS_USERNAME", description="Its user (ACL); left out, the default one."
+    )
+    redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD", description="The password of that user.")
     redis_db: Annotated[int, _read(whole(0, 1_000_000))] = Field(
         0, alias="REDIS_DB", description="Its database number."
     )
+    redis_tls: _Flag = Field(False, alias="REDIS_TLS", description="Whether it is reached over TLS.")
+    redis_ca_file: Path | None = Field(
+        None, alias="REDIS_CA_FILE", description="Who vouches for its certificate; left out, whom this host believes."
+    )
+    redis_cert_file: Path | None = Field(
+        None, alias="REDIS_CERT_FILE", description="Our own certificate, where the server asks for one."
+    )
+    redis_key_file: Path | None = Field(
+        None, alias="REDIS_KEY_FILE", description="Its key, if that is not in the same file."
+    )
+    redis_url: _RedisAddress | None = Field(
+        None, alias="REDIS_URL",
+        description="All of it in one: `redis://user:password@host:6379/0`, or `rediss://…` for TLS.",
+    )  # fmt: skip
 
     @classmethod
     def settings_customise_sources(
@@ -372,6 +410,8 @@ def load(flags: Mapping[str, str] | None = None) -> Loaded:
     secrets = _task_secrets()
     lines = [_line(settings, name, field, given) for name, field in Settings.model_fields.items()]
     lines += [Line(TASK_SECRET + name, HIDDEN, "environment") for name in secrets]
+    if settings.redis_url is not None:
+        settings = settings.model_copy(update=dict(read_redis_url(settings.redis_url.get_secret_value())))
     return Loaded(settings, secrets, lines, [*_slips(), *_clamped(settings, given)])
 
 
@@ -404,6 +444,11 @@ def _check_together(settings: Settings) -> None:
         raise BadConfiguration(f"JWT_ALGORITHM={settings.jwt_algorithm} needs JWT_JWKS_URL or JWT_JWKS_FILE")
     if settings.jwt_jwks_url and settings.jwt_jwks_file:
         raise BadConfiguration("JWT_JWKS_URL and JWT_JWKS_FILE: set one of them")
+    beside = {"redis_host", "redis_port", "redis_username", "redis_password", "redis_db", "redis_tls"}
+    if settings.redis_url is not None and (twice := sorted(beside & settings.model_fields_set)):
+        raise BadConfiguration(f"REDIS_URL says {twice[0].upper()} too; set one of them")
+    if settings.redis_key_file is not None and settings.redis_cert_file is None:
+        raise BadConfiguration("REDIS_KEY_FILE needs REDIS_CERT_FILE")
     needs = {"ESI_CONTACT": settings.esi_contact, "EVE_REDIRECT_URI": settings.eve_redirect_uri}
     if settings.eve_client_id and (missing := [name for name, value in needs.items() if not value]):
         raise BadConfiguration(f"EVE_CLIENT_ID needs {' and '.join(missing)} too")

@@ -126,6 +126,9 @@ def hints_of(settings: Settings) -> list[str]:
         )
     if settings.redis_password is not None and not has_redis:
         hints.append("REDIS_PASSWORD without REDIS_HOST: Redis is not used")
+    files = (settings.redis_ca_file, settings.redis_cert_file)
+    if has_redis and not settings.redis_tls and any(file is not None for file in files):
+        hints.append("certificates for Redis without REDIS_TLS: it is reached in plain words")
     return hints
 
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from peregrine.app.settings import Settings
 from peregrine.app.stores import SharedStore, need_driver
 from peregrine.coordination.clock import ServerClock, SystemClock
 from peregrine.coordination.memory import MemoryBus, MemoryLocks
+from peregrine.domain.errors import BadConfiguration
 from peregrine.domain.ids import WorkerId
 from peregrine.ports.bus import Bus
 from peregrine.ports.clock import Clock, Reference
@@ -19,6 +21,8 @@ from peregrine.ports.entropy import Entropy
 from peregrine.ports.lock import Locks
 from peregrine.ports.observer import Observer
 from peregrine.ports.shared import SharedState
+
+_PAPERS: Final = ("redis_ca_file", "redis_cert_file", "redis_key_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ async def clock_of(store: SharedStore | None) -> SystemClock | ServerClock:
 async def together(settings: Settings, footing: Footing, stack: AsyncExitStack) -> Together:
     """Everything, open; it is closed with *stack*. A Redis that does not answer keeps nobody from starting.
 
-    Raises:  BadConfiguration where the driver is not installed.
+    Raises:  BadConfiguration where the driver is not installed, or a certificate can't be used.
     """
     me = WorkerId(footing.entropy.new_id())
     if settings.redis_host:
@@ -68,18 +72,24 @@ async def together(settings: Settings, footing: Footing, stack: AsyncExitStack) 
 async def _over_redis(settings: Settings, footing: Footing, stack: AsyncExitStack, me: WorkerId) -> Together:
     need_driver("REDIS_HOST", "redis", "redis")
     from peregrine.coordination.redis.bus import RedisBus
-    from peregrine.coordination.redis.link import Link, Place
+    from peregrine.coordination.redis.link import Link, Place, Tls
     from peregrine.coordination.redis.locks import RedisLocks
     from peregrine.coordination.redis.shared import RedisShared
 
     secret = settings.redis_password
+    tls = Tls(ca=settings.redis_ca_file, certificate=settings.redis_cert_file, key=settings.redis_key_file)
     place = Place(
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
+        user=settings.redis_username,
         secret=secret.get_secret_value() if secret is not None else "",
+        tls=tls if settings.redis_tls else None,
     )
-    link = Link(place, clock=footing.clock, entropy=footing.entropy, observer=footing.observer)
+    try:
+        link = Link(place, clock=footing.clock, entropy=footing.entropy, observer=footing.observer)
+    except OSError as error:
+        raise BadConfiguration(f"{_name_of(settings, error.filename)}: can't be used: {error.strerror}") from None
     stack.push_async_callback(link.close)
     await link.open()
     bus = RedisBus(link, me=me, entropy=footing.entropy)
@@ -94,3 +104,10 @@ async def _over_redis(settings: Settings, footing: Footing, stack: AsyncExitStac
         # Where the wall clock is the store's own there is nothing better to hold it against.
         reference=link if isinstance(footing.clock, SystemClock) else None,
     )
+
+
+def _name_of(settings: Settings, path: str) -> str:
+    """The setting that names *path*, as it was written."""
+    fields = Settings.model_fields
+    names = (str(fields[name].alias) for name in _PAPERS if str(getattr(settings, name)) == path)
+    return f"{next(names, 'REDIS_TLS')}={path}"

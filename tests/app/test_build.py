@@ -100,7 +100,7 @@ async def test_a_module_that_fails_at_import_is_one_line(tmp_path: Path, monkeyp
 
 
 def test_children_get_the_environment_without_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("JWT_SECRET", "JWT_SECRET_FILE", "REDIS_PASSWORD", "MONGODB_URI", "SCHEDULER_SECRET_CHAT"):
+    for name in ("JWT_SECRET", "JWT_SECRET_FILE", "REDIS_URL", "MONGODB_URI", "SCHEDULER_SECRET_CHAT"):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("DATABASE_OF_THE_USER", "theirs")
 

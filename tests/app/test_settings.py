@@ -115,6 +115,13 @@ def test_texts_become_values() -> None:
         ("LOG_FORMAT", "xml", "write one of auto, json, text"),
         ("REDIS_PORT", "x", "write a whole number from 0 to 65535"),
         ("REDIS_DB", "x", "write a whole number from 0 to 1000000"),
+        ("REDIS_TLS", "maybe", "write true or false"),
+        ("REDIS_KEY_FILE", "key.pem", "needs REDIS_CERT_FILE"),
+        ("REDIS_URL", "redis1:6379", "write redis://user:password@host:6379/0"),
+        ("REDIS_URL", "redis://:hunter2@/0", "write redis://user:password@host:6379/0"),
+        ("REDIS_URL", "redis://u:hunter2@host:port/0", "or rediss:// for TLS"),
+        ("REDIS_URL", "rediss://host/zero", "or rediss:// for TLS"),
+        ("REDIS_URL", "rediss://host/0?ssl_cert_reqs=none", "or rediss:// for TLS"),
         ("SCHEDULER_SECRET_low", "x", "name a secret with capital letters"),
     ],
 )  # fmt: skip
@@ -137,6 +144,32 @@ def test_a_wrong_secret_is_never_repeated() -> None:
         values(JWT_SECRET="hunter2")
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_of_redis_says_it_all_and_hides_in_the_list() -> None:
+    os.environ["REDIS_URL"] = "rediss://peregrine:p%40ss@[::1]:6390/3"
+    loaded = load()
+    settings = loaded.settings
+
+    assert (settings.redis_host, settings.redis_port, settings.redis_db) == ("::1", 6390, 3)
+    assert (settings.redis_username, settings.redis_tls) == ("peregrine", True)
+    assert settings.redis_password is not None
+    assert settings.redis_password.get_secret_value() == "p@ss"
+    assert "p%40ss" not in str(loaded.lines)
+    assert "p@ss" not in str(loaded.lines)
+    assert next(line for line in loaded.lines if line.name == "REDIS_URL").value == "***"
+
+
+def test_the_least_address_of_redis_is_its_host() -> None:
+    settings = values(REDIS_URL="redis://redis1")
+
+    assert (settings.redis_host, settings.redis_port, settings.redis_db) == ("redis1", 6379, 0)
+    assert (settings.redis_username, settings.redis_password, settings.redis_tls) == ("", None, False)
+
+
+def test_redis_is_named_once() -> None:
+    with pytest.raises(BadConfiguration, match="REDIS_URL says REDIS_PORT too; set one of them"):
+        values(REDIS_URL="redis://redis1", REDIS_PORT="6379")
 
 
 def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:

@@ -72,13 +72,15 @@ def test_a_driver_that_is_not_installed_is_one_clear_line(
         ({}, []),
         ({"REDIS_HOST": "redis", "REDIS_PASSWORD": "x"}, []),
         ({"REDIS_PASSWORD": "x"}, ["REDIS_PASSWORD without REDIS_HOST"]),
+        ({"REDIS_HOST": "redis", "REDIS_CA_FILE": "ca.pem"}, ["without REDIS_TLS"]),
+        ({"REDIS_URL": "rediss://redis", "REDIS_CA_FILE": "ca.pem"}, []),
         ({"MONGODB_URI": "mongodb://db"}, ["without REDIS_HOST", "without JWT_SECRET", "without SCHEDULER_ENCRYPTION"]),
         (
             {"MONGODB_URI": "mongodb://m", "REDIS_HOST": "r", **SAME},
             [],
         ),
     ],
-    ids=["embedded", "redis", "a password alone", "mongodb alone", "all"],
+    ids=["embedded", "redis", "a password alone", "papers alone", "papers", "mongodb alone", "all"],
 )
 def test_what_may_surprise_is_said(texts: dict[str, str], said: list[str]) -> None:
     hints = hints_of(values(**texts))

@@ -20,7 +20,8 @@ from tests.services.processes import Mongo, Redis
 Server = TypeVar("Server", Mongo, Redis)
 
 
-def _had(make: Callable[[], Server]) -> Server:
+def had(make: Callable[[], Server]) -> Server:
+    """What *make* gives; where that can't be had the test is skipped, or fails where it must not be."""
     try:
         return make()
     except NotHere as error:
@@ -37,7 +38,7 @@ def mongo_uri() -> Iterator[str]:
     if given:
         yield given
         return
-    server = _had(Mongo)
+    server = had(Mongo)
     yield server.uri
     server.close()
 
@@ -54,7 +55,7 @@ def mongo_database(mongo_uri: str) -> Iterator[str]:
 @pytest.fixture
 def redis_server() -> Iterator[Redis]:
     """A Redis of this test's own, to be hurt."""
-    server = _had(Redis)
+    server = had(Redis)
     yield server
     server.close()
 
@@ -62,6 +63,6 @@ def redis_server() -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[Redis]:
     """A Redis for tests that do it no harm; what they leave in it expires."""
-    server = _had(Redis)
+    server = had(Redis)
     yield server
     server.close()

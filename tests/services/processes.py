@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -39,10 +40,12 @@ class Redis:
 
     host: Final = "127.0.0.1"
 
-    def __init__(self, *settings: str) -> None:
-        """*settings* as on its command line: ``"--requirepass", "secret"``. Raises NotHere."""
-        self.port = free_port()
-        self._settings = settings
+    def __init__(self, *settings: str, tls: ssl.SSLContext | None = None) -> None:
+        """*settings* as on its command line: ``"--requirepass", "secret"``. With *tls* it speaks nothing else, and
+        *settings* say by which certificates. Raises NotHere.
+        """
+        self.port, self.tls = free_port(), tls
+        self._settings = settings if tls is None else ("--port", "0", "--tls-port", str(self.port), *settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._program = _redis_server()
         self.start()
@@ -76,11 +79,15 @@ class Redis:
     def say(self, *words: str, secret: str = "") -> bytes:
         """Send a command on a connection of its own; the first bytes of the answer. *secret*: show it first."""
         answer = b""
-        with socket.create_connection((self.host, self.port), timeout=5) as connection:
+        with self._connection() as connection:
             for command in [("AUTH", secret), words] if secret else [words]:
                 connection.sendall(_frame(*command))
                 answer = connection.recv(65536)
         return answer
+
+    def _connection(self) -> socket.socket:
+        plain = socket.create_connection((self.host, self.port), timeout=5)
+        return plain if self.tls is None else self.tls.wrap_socket(plain, server_hostname=self.host)
 
     def value(self, key: str) -> str:
         """What stands under *key*; empty if nothing does."""

@@ -225,7 +225,7 @@ async def test_a_wrong_password_is_said_and_a_right_one_taken(redis_server: Redi
     async with reached(server.port, ears, secret="wrong-word") as link:
         assert link.facts().latency is None
         assert await RedisLocks(link).acquire([a_hold()], MINUTE) == [LockVerdict.UNKNOWN]
-        assert ears.reasons == ["it refuses the password"]
+        assert ears.reasons == ["it refuses the user or the password"]
 
         server.say("CONFIG", "SET", "requirepass", "wrong-word", secret="right")
         await until(lambda: not link.is_away)

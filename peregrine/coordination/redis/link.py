@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, TypeAlias
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -37,6 +39,7 @@ from peregrine.ports.observer import Observer
 _log = logging.getLogger(__name__)
 
 Command: TypeAlias = tuple[str | int, ...]
+Loaded = TypeVar("Loaded")
 
 ANSWER_WITHIN: Final[Duration] = 200
 """The longest that anything here is waited for; an instance that needs longer goes on without Redis."""
@@ -48,13 +51,62 @@ PROBE_KEY: Final = "scheduler:probe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How an encrypted way to the server is proved: who vouches for it (None: whom this host believes), and who we
+    are, if it asks."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """All of it, read. The name and the certificate of the server must fit.
+
+        Raises:  OSError, with the path in it, for a file that can't be used.
+        """
+        context = _loaded(lambda: ssl.create_default_context(cafile=self.ca), self.ca)
+        if self.certificate is not None:
+            certificate = self.certificate
+            _loaded(lambda: context.load_cert_chain(certificate, self.key), certificate)
+        return context
+
+
+def _loaded(load: Callable[[], Loaded], path: Path | None) -> Loaded:
+    try:
+        return load()
+    except ssl.SSLError as error:
+        raise OSError(error.errno, "holds no certificate, or one of another key", str(path)) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(error.filename or path)) from None
+
+
+class _Encrypted(Connection):
+    """A connection over TLS. The driver's own reads all certificates anew for each one, which takes longer than we wait
+    for an answer."""
+
+    def __init__(self, *, context: ssl.SSLContext, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._context = context
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "ssl": self._context}
+
+
+def _over(tls: Tls) -> dict[str, Any]:
+    return {"connection_class": _Encrypted, "context": tls.context()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the server is. ``secret`` is its password; empty: none."""
+    """Where the server is, and as whom we come. ``secret`` is the password of ``user``; empty: none, and the default
+    user. Without ``tls`` everything is said in plain words."""
 
     host: str
     port: int = 6379
     db: int = 0
+    user: str = ""
     secret: str = field(default="", repr=False)
+    tls: Tls | None = None
     answer_within: Duration = ANSWER_WITHIN
 
 
@@ -62,6 +114,7 @@ class Link:
     """One server as this process reaches it. Is the ``LockView`` of the status page, and a reference for the clock."""
 
     def __init__(self, place: Place, *, clock: Clock, entropy: Entropy, observer: Observer) -> None:
+        """Raises OSError for a certificate that can't be used."""
         self.place = place
         self._clock, self._entropy, self._observer = clock, entropy, observer
         self._pool = BlockingConnectionPool(
@@ -70,12 +123,14 @@ class Link:
             host=place.host,
             port=place.port,
             db=place.db,
+            username=place.user or None,
             password=place.secret or None,
             socket_timeout=None,
             socket_connect_timeout=PROBE_WITHIN / 1000,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             driver_info=None,
+            **({} if place.tls is None else _over(place.tls)),
         )
         self.client = Redis(connection_pool=self._pool)
         self._latency: Duration | None = None
@@ -198,7 +253,7 @@ def _words(error: Exception) -> str:
         case TimeoutError():
             return "it does not answer in time"
         case AuthenticationError():
-            return "it refuses the password"
+            return "it refuses the user or the password"
         case NoPermissionError():
             return "its user may not do what is needed"
         case OutOfMemoryError():
@@ -207,5 +262,7 @@ def _words(error: Exception) -> str:
             return "it is a replica that may only be read"
         case ResponseError():
             return "it refuses what it is asked"
+        case _ if isinstance(error.__context__, ssl.SSLCertVerificationError):
+            return "its certificate is not believed"
         case _:
             return "it can't be reached"
