@@ -27,11 +27,17 @@ Pair: TypeAlias = Callable[..., tuple[Service, Service]]
 
 
 @pytest.fixture(name="pair")
-def _pair(tmp_path: Path, redis_server: Redis, make_service: Callable[..., Service]) -> Pair:
-    """Two services on one data directory, started."""
+def _pair(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis, make_service: Callable[..., Service]
+) -> Pair:
+    """Two services on one data directory, started; on a MongoDB if the test is asked to take place on one."""
+    store: dict[str, str] = {}
+    if getattr(request, "param", "sqlite") == "mongodb":
+        store["MONGODB_URI"] = request.getfixturevalue("mongo_uri")
+        store["MONGODB_DATABASE"] = request.getfixturevalue("mongo_database")
 
     def start(**settings: str) -> tuple[Service, Service]:
-        place = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_server.port)}
+        place = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis_server.port), **store}
         both = make_service(tmp_path, **place, **settings), make_service(tmp_path, **place, **settings)
         for service in both:
             service.start()
@@ -198,7 +204,8 @@ def die(redis: Redis) -> None:
     redis.start()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("pair", ["sqlite", "mongodb"], indirect=True)
 def test_whatever_becomes_of_redis_nothing_is_lost_doubled_or_refused(pair: Pair, redis_server: Redis) -> None:
     a, b = pair(SCHEDULER_WORKER_COUNT="20")
     callers = [Caller(service, seed) for seed, service in enumerate((a, b))]

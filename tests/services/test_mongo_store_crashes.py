@@ -437,3 +437,28 @@ async def test_a_name_is_given_once_in_a_batch(stores: MongoStores) -> None:
     assert {shown.task.name for shown in await all_tasks(store)} == {"name of old", "name of two"}
     await store.put_tasks(new, [change, replace(same, task=replace(same.task, name="another"))])
     assert len(await all_tasks(store)) == 4
+
+
+async def test_a_name_that_is_given_up_in_the_same_batch_is_refused_and_nothing_of_it_stays(
+    stores: MongoStores,
+) -> None:
+    store = await stores.fresh()
+    one, two = a_task("one"), a_task("two")
+    await stored(store, one, two)
+    swap = [
+        TaskChange(task=replace(one, name=two.name, revision=2), expected_revision=1),
+        TaskChange(task=replace(two, name=one.name, revision=2), expected_revision=1),
+    ]
+    takes = a_task("three", name=one.name)
+
+    gives = [TaskChange(task=replace(one, name="free", revision=2), expected_revision=1)]
+    for new, changes in (([], swap), ([takes], gives)):
+        with pytest.raises(Conflict, match="given up in the same batch is free only afterwards") as caught:
+            await store.put_tasks(new, changes)
+        assert caught.value.code == "name_taken"
+
+    assert await all_tasks(store) == [await view(store, one), await view(store, two)]
+    assert await store.commands.find(TASKS, {"torn": {"$ne": None}}) == []
+    for task, name, revision in ((one, "between", 2), (two, one.name, 2), (one, two.name, 3)):
+        await store.put_task(replace(task, name=name, revision=revision), expected_revision=revision - 1)
+    assert [(await view(store, task)).task.name for task in (one, two)] == [two.name, one.name]

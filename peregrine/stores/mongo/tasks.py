@@ -145,7 +145,7 @@ class Tasks:
             if task.id in taken_ids:
                 raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
             if task.name in taken_names:
-                raise Conflict(f"a task named {task.name!r} exists", code="name_taken")
+                raise _name_taken(task.name, in_batch=bool(mine))
 
     # ── change ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,7 +214,7 @@ class Tasks:
         for holder in holders:
             named_so = holder.get("hidden") is None and holder["name"] == task.name
             if holder["_id"] != task.id and (named_so or (mine and holder.get("bundle") == mine)):
-                raise Conflict(f"a task named {task.name!r} exists", code="name_taken")
+                raise _name_taken(task.name, in_batch=bool(mine))
         await self._debts.pay_tasks([one for one in holders if one.get("torn") in (BUNDLE, CHANGE)])
 
     # ── together ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -400,6 +400,12 @@ class Tasks:
             return []
         found = await self._commands.find(EXECUTIONS, {"status": RUNS, "active": True}, fields={"task_id": 1})
         return sorted({one["task_id"] for one in found})
+
+
+def _name_taken(name: str, *, in_batch: bool) -> Conflict:
+    """Two documents can't exchange a name while it is reserved all the time, so within a batch none is free yet."""
+    note = "; one that is given up in the same batch is free only afterwards" if in_batch else ""
+    return Conflict(f"a task named {name!r} exists{note}", code="name_taken")
 
 
 def _refuse_repetition(tasks: Sequence[Task]) -> None:
