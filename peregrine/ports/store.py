@@ -131,8 +131,8 @@ class TaskStore(Protocol):
         """Create *new* as ``create_tasks`` does and make *changes* as ``put_task`` does, all of it or none.
 
         No task stands twice in it, and none takes a name that another gives up in it: that may be refused as taken,
-        since a name is never free for a stranger in between. A store of single documents may show a part of it for a moment; after a crash it is
-        finished, or none of it was done.
+        since a name is never free for a stranger in between. A store of single documents may show a part of it for a
+        moment; after a crash it is finished, or none of it was done.
 
         Raises:  what those two raise, for the first that can't be done.
         """
