@@ -68,7 +68,7 @@ class RequestBody:
     async def _read(self) -> bytes:
         announced = self._headers.get(b"content-length", b"")
         if announced.isdigit() and (len(announced) > 12 or int(announced) > BODY_MAX):
-            raise Refusal("body_too_large", _TOO_LARGE, headers={"Connection": "close"})
+            raise Refusal("body_too_large", _TOO_LARGE)
         chunks, size = [], 0
         while True:
             message = await self._receive()
@@ -78,7 +78,7 @@ class RequestBody:
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > BODY_MAX:
-                raise Refusal("body_too_large", _TOO_LARGE, headers={"Connection": "close"})
+                raise Refusal("body_too_large", _TOO_LARGE)
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)

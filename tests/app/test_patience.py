@@ -194,6 +194,22 @@ async def test_a_connection_kept_open_in_silence_is_closed() -> None:
         assert answer.startswith(b"HTTP/1.1 200")
 
 
+async def test_who_is_answered_early_may_still_send_the_rest() -> None:
+    """Closed on, it would see its connection break while it writes, and never read why it was refused."""
+    async with served() as connect:
+        reader, writer = await connect()
+
+        writer.write(b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % LARGE)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x" * LARGE)
+        async with asyncio.timeout(SOON):
+            await writer.drain()
+            writer.write(b"GET /early HTTP/1.1\r\nhost: x\r\n\r\n")
+            again = await reader.readuntil(b"\r\n\r\n")
+
+        assert [part.partition(b"HTTP")[2][4:8] for part in (head, again)] == [b" 200", b" 200"]
+
+
 async def test_a_body_that_goes_on_after_its_answer_ends_without_a_second_one() -> None:
     async with served() as connect:
         reader, writer = await connect()
