@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from peregrine.api.body import BodyReader
+from peregrine.api.body import STATE, BodyReader, RequestBody
 from peregrine.api.call import NOBODY_ASKS, Call, Desk, asker_of, stranger_of
 from peregrine.api.docs import add_docs
 from peregrine.api.measure import resident_bytes
@@ -170,6 +170,14 @@ def _serving(desk: Desk, operation: Operation) -> Callable[[Request], Awaitable[
     async def serve(request: Request) -> Response:
         if operation.needs is Demand.NOTHING:
             return await operation.endpoint(Call(desk, request, NOBODY_ASKS))
+        if operation.own_access:
+            return await admitted(request)  # whoever looks after us must see how we are, above all when many ask
+        async with desk.turns.taken() as turn:
+            body: RequestBody = request.scope["state"][STATE]
+            body.aside = turn.aside
+            return await admitted(request)
+
+    async def admitted(request: Request) -> Response:
         try:
             call = Call(desk, request, await asker_of(request, desk))
         except Unauthenticated as error:

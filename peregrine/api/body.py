@@ -7,8 +7,8 @@ framework itself never sees a body. Must not know any shape.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,7 +19,12 @@ from peregrine.wire.strict_json import read_json
 BODY_MAX: Final = 1024 * 1024
 STATE: Final = "peregrine.body"
 YAML_TYPES: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+Aside: TypeAlias = Callable[[Awaitable[Message]], Awaitable[Message]]
 _TOO_LARGE: Final = f"The body is larger than {BODY_MAX} bytes."
+
+
+async def _at_once(part: Awaitable[Message]) -> Message:
+    return await part
 
 
 class RequestBody:
@@ -30,6 +35,8 @@ class RequestBody:
         self._receive = receive
         self._raw: bytes | None = None
         self.is_gone = False
+        self.aside: Aside = _at_once
+        """How a part is waited for: others have their turn meanwhile."""
 
     async def raw(self) -> bytes:
         """All bytes. Raises Refusal for too many of them, or when the client goes away before the end."""
@@ -71,7 +78,7 @@ class RequestBody:
             raise Refusal("body_too_large", _TOO_LARGE)
         chunks, size = [], 0
         while True:
-            message = await self._receive()
+            message = await self.aside(self._receive())
             if message["type"] == "http.disconnect":
                 self.is_gone = True
                 raise Refusal("body_not_received", "The connection ended before the body did.")

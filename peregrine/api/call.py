@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from peregrine.api.body import STATE, RequestBody
 from peregrine.api.identity import principal_of
-from peregrine.api.patience import Buckets
+from peregrine.api.patience import Buckets, Turns
 from peregrine.api.proxies import Proxies, household
 from peregrine.domain.errors import Invalid, NotFound, PeregrineError, Unauthenticated
 from peregrine.domain.ids import ExecutionId, TaskId, is_id
@@ -53,6 +53,7 @@ class Desk:
     refusals: Buckets
     strangers: Buckets
     requests: Buckets | None = None
+    turns: Turns = field(default_factory=Turns)
     proxies: Proxies = field(default_factory=Proxies)
     kept: Fragments = field(default_factory=Fragments)
 

@@ -1,12 +1,26 @@
-"""Owns how often a caller may ask, or be wrong: one bucket a caller, bounded in number; must not know HTTP."""
+"""Owns how often a caller may ask, or be wrong, and how many are served at once; must not know HTTP.
+
+One bucket a caller, bounded in number; one line for all, in the order in which they came.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
+
+from peregrine.wire.problem import Refusal
 
 CALLERS_MAX: Final = 10_000
+AT_ONCE: Final = 8
+"""Requests at work at once. The loop that serves them carries the engine too: the more of them take turns on it, the
+later comes each turn of the engine (decision 0160)."""
+LINE_SECONDS: Final = 10.0
+"""How long a request waits for its turn before it is sent away."""
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +52,55 @@ class Buckets:
             del self._levels[next(iter(self._levels))]
         self._levels[caller] = (level - 1, now)
         return 0
+
+
+class Turns:
+    """Who is served when many ask: *at_once* of them; the others wait in line, for *seconds* at most."""
+
+    def __init__(self, at_once: int = AT_ONCE, *, seconds: float = LINE_SECONDS) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._seconds = seconds
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[Turn]:
+        """Hold a turn. Raises Refusal ``unavailable`` for one that waited too long."""
+        turn = Turn(self._free, self._seconds)
+        await turn.take()
+        try:
+            yield turn
+        finally:
+            turn.give_back()
+
+
+class Turn:
+    """The turn of one request; given up while it waits for its own client, who may be slow."""
+
+    __slots__ = ("_free", "_is_held", "_seconds")
+
+    def __init__(self, free: asyncio.Semaphore, seconds: float) -> None:
+        self._free = free
+        self._seconds = seconds
+        self._is_held = False
+
+    async def take(self) -> None:
+        """Stand in line until it is ours. Raises Refusal ``unavailable``."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            headers = {"Retry-After": "2"}
+            raise Refusal("unavailable", "Too many requests wait to be answered.", headers=headers) from None
+        self._is_held = True
+
+    def give_back(self) -> None:
+        """Let the next one be served; safe twice."""
+        if self._is_held:
+            self._is_held = False
+            self._free.release()
+
+    async def aside(self, waiting: Awaitable[Thing]) -> Thing:
+        """What *waiting* comes to; others are served meanwhile. Raises Refusal ``unavailable``."""
+        self.give_back()
+        thing = await waiting
+        await self.take()
+        return thing
