@@ -21,7 +21,7 @@ import uvicorn
 from peregrine.app.build import Parts, built
 from peregrine.app.datadir import DataDir
 from peregrine.app.greeting import greet
-from peregrine.app.listen import is_loopback, url_of
+from peregrine.app.listen import connections_within, is_loopback, url_of
 from peregrine.app.patience import IDLE_SECONDS, patient
 from peregrine.app.settings import Loaded, LogFormat, Settings
 from peregrine.coordination.clock import ServerClock
@@ -191,7 +191,7 @@ class Life:
     def _http(self, parts: Parts) -> uvicorn.Config:
         return uvicorn.Config(
             parts.app,
-            http=patient(self._settings.connections_max),
+            http=patient(connections_within(self._settings.connections_max)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -207,6 +207,9 @@ class Life:
         self._log.info("started", url=url, data_dir=str(self._data_dir.path), workers=self._settings.worker_count)
         if not is_loopback(self._listener):
             self._hint([f"HOST={self._settings.host}: other machines can reach the service, in plain HTTP"])
+        wanted = self._settings.connections_max
+        if (most := connections_within(wanted)) < wanted:
+            self._hint([f"HTTP_CONNECTIONS_MAX={wanted}: {most} at most, half of the files that may be open (ulimit -n)"])
 
     def _hint(self, found: list[str]) -> None:
         for text in found:

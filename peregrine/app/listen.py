@@ -1,4 +1,7 @@
-"""Owns the listening socket: taken before anything else, so that a port in use costs nothing; must not know HTTP."""
+"""Owns the listening socket, and how many files connections may take; must not know HTTP.
+
+The socket is taken before anything else, so that a port in use costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -76,3 +79,13 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
             pass  # a sandbox may forbid it; then there are fewer connections
+
+
+def connections_within(wanted: int) -> int:
+    """*wanted*, but half of the open files that this process may have at most.
+
+    The other half is for the store, the children, and what tasks connect to: who opens connections and does nothing
+    with them must not stop the work.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(1, soft // 2))

@@ -172,8 +172,10 @@ class Settings(BaseSettings):
     port: _Port = Field(8000, alias="PORT", description="Port to listen on; 0 takes any free one.")
     api_prefix: _Prefix = Field("", alias="API_PREFIX", description="Path in front of `/scheduler`.")
     connections_max: _Slots = Field(
-        1000, alias="HTTP_CONNECTIONS_MAX", description="Open connections; one more is answered 503 and closed."
-    )
+        1000, alias="HTTP_CONNECTIONS_MAX",
+        description="Open connections, but half of the files that may be open at most; one more is answered 503 and "
+        "closed.",
+    )  # fmt: skip
     http_rate: _Rate = Field(
         1000, alias="HTTP_RATE",
         description="Requests a second of one user, or of one address (IPv6: one /64) without "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 
 import pytest
 
-from peregrine.app.listen import is_loopback, listen, url_of
+from peregrine.app.listen import connections_within, is_loopback, listen, url_of
 from peregrine.domain.errors import BadConfiguration
 
 
@@ -37,3 +38,12 @@ def test_a_port_in_use_is_one_line() -> None:
 def test_a_host_that_is_not_ours_is_named(host: str) -> None:
     with pytest.raises(BadConfiguration, match=f"HOST={host}"):
         listen(host, 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "most"), [(64, 32), (1, 1), (1024, 512), (16_384, 1000), (resource.RLIM_INFINITY, 1000)]
+)
+def test_connections_take_half_of_the_files_at_most(monkeypatch: pytest.MonkeyPatch, files: int, most: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (files, resource.RLIM_INFINITY))
+
+    assert connections_within(1000) == most
