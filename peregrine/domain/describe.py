@@ -65,17 +65,20 @@ def preview(trigger: Trigger, after: Moment, count: int) -> list[PreviewItem]:
     Shape:   at most *count* items, fewer when the trigger is exhausted; a moment left out is noted on the item
              that follows it, since it has none of its own.
     """
+    return list(previewed(trigger, after, count))
+
+
+def previewed(trigger: Trigger, after: Moment, count: int) -> Iterator[PreviewItem]:
+    """The same one by one, for who can't wait for all: some lie decades apart and take milliseconds to find."""
     zone = find_zone(trigger.timezone)
-    items: list[PreviewItem] = []
     previous = after // SECOND
-    while len(items) < count:
+    for _ in range(count):
         instant = trigger.rule.next_after(previous)
         if instant is None:
-            break
+            return
         note = "; ".join(_notes(trigger.rule, zone, previous, instant))
-        items.append(PreviewItem(instant * SECOND, local_text(zone, instant), note or None))
+        yield PreviewItem(instant * SECOND, local_text(zone, instant), note or None)
         previous = instant
-    return items
 
 
 def warnings_of(trigger: Trigger, after: Moment, ahead: Duration = WARNED_AHEAD) -> list[str]:

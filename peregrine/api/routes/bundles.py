@@ -12,7 +12,7 @@ from starlette.responses import Response
 from peregrine.api.body import YAML_TYPES
 from peregrine.api.call import JSON, Call, answer
 from peregrine.api.operation import Demand, Routes
-from peregrine.domain.describe import describe, preview, warnings_of
+from peregrine.domain.describe import describe, previewed, warnings_of
 from peregrine.domain.errors import Invalid, Protected
 from peregrine.domain.ids import TaskId
 from peregrine.domain.permission import Permission
@@ -101,8 +101,11 @@ async def preview_schedule(call: Call) -> Response:
     await require(call.means.grants, call.asker, Permission.TASKS_READ)
     order, now = read_body(PreviewOrder, await call.json()), call.means.clock.now()
     trigger = trigger_of(order, now)
-    items, warnings = preview(trigger, now, order.count), warnings_of(trigger, now)
-    return answer(preview_shape(trigger, describe(trigger), items, warnings))
+    items = []
+    for item in previewed(trigger, now, order.count):
+        items.append(item)
+        await asyncio.sleep(0)
+    return answer(preview_shape(trigger, describe(trigger), items, warnings_of(trigger, now)))
 
 
 def _imported(call: Call, imported: Imported, bundle: Bundle, *, dry_run: bool) -> Response:
