@@ -21,6 +21,7 @@ from peregrine.domain.trigger import Trigger
 
 QUEUE_PATIENCE: Final[Duration] = 2 * SECOND
 """How long an occurrence stays due while the queue is full, before it is recorded as skipped (decision 0014)."""
+_REPLACED: Final = frozenset({Reason.COALESCED, Reason.CATCHUP_MAX})
 
 
 @record(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def plan(due: DueTask, now: Moment, room: int) -> Plan | None:
             start = held_until
     runs = _choose(due, decided, start, now)
     if len(runs) > room:
-        if now - runs[0] < QUEUE_PATIENCE:
+        if now - decided.waiting_since(runs[0]) < QUEUE_PATIENCE:
             return None
         for moment in runs[room:]:
             decided.leave_out_one(moment, Reason.QUEUE_FULL)
@@ -175,6 +176,13 @@ class _Decision:
         if len(kept) == most:
             self.leave_out(after, kept[0] - 1, otherwise)
         return kept
+
+    def waiting_since(self, oldest: Moment) -> Moment:
+        """The first moment that waits for room: of the runs (their *oldest*) and of those that one runs in place of.
+
+        Counted from the runs alone, a task of each second would never have waited long, and its record come never.
+        """
+        return min([oldest, *(skip.first for skip in self.skips if skip.reason in _REPLACED)])
 
     def leave_out_one(self, moment: Moment, reason: Reason) -> None:
         self.skips.append(Skip(moment, moment, 1, reason))

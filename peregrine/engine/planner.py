@@ -44,6 +44,7 @@ class Planner:
         self._store = needs.store
         self._clock = needs.clock
         self._observer = needs.observer
+        self._chance = needs.entropy.chance
         self._on_queued = on_queued
         self._on_clock_back = on_clock_back
         self._spread, self._is_astray = spread, is_astray
@@ -55,7 +56,7 @@ class Planner:
 
     async def turn(self) -> Duration:
         """Decide everything that is due, once; how long until something is due again."""
-        now = self._look_at_clock()
+        began, now = self._clock.monotonic(), self._look_at_clock()
         if self._is_astray():
             return self._settings.poll
         batch = await answered(self._store.due(now, BATCH))
@@ -65,7 +66,8 @@ class Planner:
         if looked_at < len(batch.due) or (len(batch.due) >= BATCH and len(plans) == looked_at):
             return 0
         if len(plans) < looked_at:
-            return ROOM_PAUSE
+            # At least half of the time is left to the work that makes room.
+            return max(ROOM_PAUSE, self._clock.monotonic() - began)
         # The planned ones fall due again too: a task of each second must not wait for a look that comes by chance.
         coming = [batch.next_due_at, *(one.next_run_at for one in plans)]
         soonest = min((moment for moment in coming if moment is not None), default=None)
@@ -84,7 +86,7 @@ class Planner:
         is_patient = self._is_patient(began)
         plans: list[Plan] = []
         looked_at = 0
-        for one in batch.due:
+        for one in self._in_order(batch.due, is_patient=is_patient):
             looked_at += 1
             if room == 0 and (is_patient or now - one.cursor < QUEUE_PATIENCE):
                 continue  # it would have to wait; finding that out for each, again and again, would be dear
@@ -99,6 +101,11 @@ class Planner:
                     break
         self._note_room(began, is_full=room == 0 or len(plans) < looked_at)
         return plans, looked_at
+
+    def _in_order(self, due: Sequence[DueTask], *, is_patient: bool) -> Sequence[DueTask]:
+        """The longest due first; by lot in a jam that lasts. There all are due since the same few moments, and what
+        little room there is would go to the same tasks each time."""
+        return due if is_patient else sorted(due, key=lambda _: self._chance())
 
     def _is_patient(self, now: int) -> bool:
         """Whether the jam, if there is one, is so young that nothing is dropped for it, however long it was due."""

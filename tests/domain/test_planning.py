@@ -55,7 +55,7 @@ def decided_one_by_one(due: DueTask, now: Moment, room: int) -> Decision | None:
         else:
             late.append(moment)
     runs = chosen_one_by_one(due, decision, late, in_time)
-    if len(runs) > room and now - runs[0] < QUEUE_PATIENCE:
+    if len(runs) > room and now - min(late + in_time) < QUEUE_PATIENCE:
         return None
     for moment in runs[room:]:
         decision[moment] = Reason.QUEUE_FULL
@@ -380,6 +380,19 @@ def test_a_full_queue_is_waited_for_a_little(room: int) -> None:
     assert len(made.executions) == room
     refused = [skip for skip in made.skips if skip.reason is Reason.QUEUE_FULL]
     assert refused == [Skip(NOW + (room + 1) * SECOND, NOW + 3 * SECOND, 3 - room, Reason.QUEUE_FULL)]
+
+
+@pytest.mark.parametrize("misfire", Misfire)
+def test_a_task_of_each_second_waits_no_longer_for_room_than_others(misfire: Misfire) -> None:
+    """Its newest moment is always young; what counts is how long the first one has waited."""
+    due = DueTask(a_task(schedule="* * * * * *", policy=Policy(misfire=misfire)), NOW, 0)
+
+    assert plan(due, NOW + SECOND + QUEUE_PATIENCE - 1, 0) is None
+    made = plan(due, NOW + SECOND + QUEUE_PATIENCE, 0)
+
+    assert made is not None
+    assert made.cursor_after == NOW + SECOND + QUEUE_PATIENCE
+    assert sum(skip.count for skip in made.skips) == 3
 
 
 def test_a_clock_that_went_back_plans_nothing() -> None:

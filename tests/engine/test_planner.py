@@ -17,7 +17,7 @@ from peregrine.domain.policy import Misfire, Overlap, Policy
 from peregrine.domain.task import Pause, Task
 from peregrine.engine.planner import BATCH, ROOM_PAUSE, Planner
 from peregrine.engine.spread import Spread
-from peregrine.testing.builders import NOW, a_parallel_task, a_task
+from peregrine.testing.builders import NOW, a_parallel_task, a_settlement, a_task
 from peregrine.testing.clock import ManualClock
 from tests.engine.hall import Break, Hall, virtual
 
@@ -313,6 +313,35 @@ async def test_a_full_queue_does_not_make_it_decide_the_same_again_and_again(mon
 
     assert hall.wire.calls["due"] >= 40
     assert decisions == 200
+
+
+@virtual
+async def test_in_a_jam_that_lasts_every_moment_is_recorded_and_every_task_has_its_chance() -> None:
+    """Tasks of each second, too many of them: none stays due for minutes without a word, none is always the last."""
+    hall = Hall()
+    await hall.store.create_tasks([a_task(f"task-{n}", schedule=EVERY_SECOND) for n in range(20)])
+    planner = a_planner(hall, settings=replace(hall.settings, queue_size=1))
+
+    for _ in range(200):
+        await plan_for(hall, planner, 1)
+        await hall.store.settle([a_settlement(claim, at=hall.clock.now()) for claim in await hall.claim(limit=1)])
+
+    found = [await reasons(hall, f"task-{n}") for n in range(20)]
+    assert min(sum(counts.values()) for counts in found) >= 197
+    assert all(counts.get(None) for counts in found)
+
+
+@virtual
+async def test_while_the_queue_is_full_it_pauses_as_long_as_its_look_took() -> None:
+    """What makes room needs the machine too."""
+    hall = Hall()
+    await hall.store.create_tasks([a_task("task-1"), a_task("filler", schedule="@manual")])
+    await hall.queue("execution-1", task_id="filler")
+    planner = a_planner(hall, settings=replace(hall.settings, queue_size=1))
+    await hall.clock.advance(MINUTE)
+    hall.wire.slow["due"] = 4 * ROOM_PAUSE
+
+    assert await planner.turn() == 4 * ROOM_PAUSE
 
 
 # ── many ─────────────────────────────────────────────────────────────────────────────────────────
