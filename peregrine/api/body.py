@@ -7,11 +7,13 @@ framework itself never sees a body. Must not know any shape.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peregrine.api.patience import Turns
 from peregrine.domain.payload import JsonValue
 from peregrine.wire.problem import Refusal
 from peregrine.wire.strict_json import read_json
@@ -19,24 +21,28 @@ from peregrine.wire.strict_json import read_json
 BODY_MAX: Final = 1024 * 1024
 STATE: Final = "peregrine.body"
 YAML_TYPES: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
-Aside: TypeAlias = Callable[[Awaitable[Message]], Awaitable[Message]]
+READ_AT_ONCE: Final = 16 * 1024
+"""Up to so many bytes of JSON are read where they come; more can take a second, and the loop has more to do."""
+Aside: TypeAlias = Callable[[Awaitable[Any]], Awaitable[Any]]
+_JSON: Final = re.compile(r"application/(?:json|.*\+json)", re.DOTALL)
 _TOO_LARGE: Final = f"The body is larger than {BODY_MAX} bytes."
 
 
-async def _at_once(part: Awaitable[Message]) -> Message:
-    return await part
+async def _at_once(waiting: Awaitable[Any]) -> Any:
+    return await waiting
 
 
 class RequestBody:
     """The body of one request, read at most once."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, reading: Turns) -> None:
+        self._reading = reading
         self._headers = {name: value for name, value in scope["headers"] if name.startswith(b"content-")}
         self._receive = receive
         self._raw: bytes | None = None
         self.is_gone = False
         self.aside: Aside = _at_once
-        """How a part is waited for: others have their turn meanwhile."""
+        """How what takes long is waited for: others have their turn meanwhile."""
 
     async def raw(self) -> bytes:
         """All bytes. Raises Refusal for too many of them, or when the client goes away before the end."""
@@ -54,12 +60,17 @@ class RequestBody:
         if not raw:
             return None
         kind = self._media_type()
-        if kind in others:
-            # Not JSON, so it may take long: the loop has more to do than to wait for it.
-            return await asyncio.to_thread(others[kind], raw)
-        if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        if kind not in others and not _JSON.fullmatch(kind):
+            raise Refusal("unsupported_media_type", "Send the body as application/json.")
+        if kind not in others and len(raw) <= READ_AT_ONCE:
             return read_json(raw)
-        raise Refusal("unsupported_media_type", "Send the body as application/json.")
+        document: JsonValue = await self.aside(self._read_beside(others.get(kind, read_json), raw))
+        return document
+
+    async def _read_beside(self, read: Callable[[bytes], JsonValue], raw: bytes) -> JsonValue:
+        """Read on a thread, one body at a time: several would take the interpreter from the loop in turn."""
+        async with self._reading.taken():
+            return await asyncio.to_thread(read, raw)
 
     def _media_type(self) -> str:
         if self._headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
@@ -96,13 +107,14 @@ class BodyReader:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._reading = Turns(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})[STATE] = RequestBody(scope, receive)
+        scope.setdefault("state", {})[STATE] = RequestBody(scope, receive, self._reading)
         await self._app(scope, _Empty(receive), send)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from peregrine.api.body import BODY_MAX
+from peregrine.api.body import BODY_MAX, READ_AT_ONCE
+from peregrine.api.patience import AT_ONCE
+from peregrine.domain.payload import JsonValue
+from peregrine.wire.strict_json import read_json
 from tests.api.world import HTTP_TASK, World
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +112,33 @@ async def test_a_chunked_body_is_cut_off_at_the_bound(world: World) -> None:
 
     assert answer.status_code == 413
     assert sent < 20
+
+
+async def test_large_bodies_are_read_one_at_a_time_and_beside_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte of brackets takes a second to read; leases are renewed on the loop."""
+    loop_turned, at_once, most = threading.Event(), 0, 0
+
+    def slow(raw: bytes) -> JsonValue:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        assert loop_turned.wait(5)
+        at_once -= 1
+        return read_json(raw)
+
+    monkeypatch.setattr("peregrine.api.body.read_json", slow)
+    raw = GOOD + b" " * READ_AT_ONCE
+    asked = [asyncio.create_task(world.ask("POST", "/scheduler/tasks", raw=raw)) for _ in range(2 * AT_ONCE)]
+    while not at_once:
+        await asyncio.sleep(0)
+    assert (await world.ask("GET", "/scheduler/tasks")).status_code == 200
+    loop_turned.set()
+
+    codes = sorted([answer.status_code for answer in await asyncio.gather(*asked)])
+    assert codes == [201] + [409] * (2 * AT_ONCE - 1)
+    assert most == 1
 
 
 async def test_who_may_not_come_in_is_told_so_first(world: World) -> None:
