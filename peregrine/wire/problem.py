@@ -25,6 +25,8 @@ from peregrine.domain.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
+FAULTS_MAX: Final = 100
+"""So many faults are shown; `detail` counts them all."""
 _TYPE: Final = "urn:peregrine:problem:"
 
 
@@ -108,7 +110,7 @@ def problem_of(error: PeregrineError | Refusal, *, instance: str = "", request_i
         detail=_detail_of(error, faults),
         instance=instance,
         code=error.code,
-        errors=[FaultShape(fault.pointer, fault.message) for fault in faults] if faults else UNSET,
+        errors=[FaultShape(fault.pointer, fault.message) for fault in faults[:FAULTS_MAX]] if faults else UNSET,
         request_id=request_id or UNSET,
     )
 

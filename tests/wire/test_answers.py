@@ -11,6 +11,7 @@ import pytest
 
 from peregrine.domain.errors import (
     Conflict,
+    Fault,
     Forbidden,
     Invalid,
     LimitReached,
@@ -211,3 +212,11 @@ def test_each_error_has_one_answer(error: PeregrineError, status: int, code: str
     assert set(headers_of(error)) == set(headers)
     assert "secret" not in encode(problem).decode()
     assert "why" not in encode(problem).decode()
+
+
+def test_of_a_thousand_faults_a_hundred_are_shown_and_all_are_counted() -> None:
+    """A body of a megabyte can hold a hundred thousand; nobody reads them, and making the answer held the loop."""
+    problem = problem_of(Invalid([Fault(f"/{n}", "is not a known parameter") for n in range(1000)]))
+
+    assert problem.detail == "1000 things are wrong."
+    assert len(problem.errors) == 100  # type: ignore[arg-type]
