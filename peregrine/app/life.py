@@ -209,7 +209,8 @@ class Life:
             self._hint([f"HOST={self._settings.host}: other machines can reach the service, in plain HTTP"])
         wanted = self._settings.connections_max
         if (most := connections_within(wanted)) < wanted:
-            self._hint([f"HTTP_CONNECTIONS_MAX={wanted}: {most} at most, half of the files that may be open (ulimit -n)"])
+            half = "half of the files that may be open (ulimit -n)"
+            self._hint([f"HTTP_CONNECTIONS_MAX={wanted}: {most} at most, {half}"])
 
     def _hint(self, found: list[str]) -> None:
         for text in found:
