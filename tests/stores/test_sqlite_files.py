@@ -157,7 +157,22 @@ async def test_a_file_that_is_moved_under_us_is_noticed(folder: Path, *, replace
     if replaced:
         path.write_bytes((folder / "elsewhere.db").read_bytes())
 
-    with pytest.raises(Unavailable, match="moved or replaced"):
+    with pytest.raises(Unavailable, match="moved, replaced or emptied"):
+        await store.create_tasks([a_task()])
+
+    with pytest.raises(Unavailable):
+        await store.ping()
+    await store.close()
+
+
+async def test_a_file_that_is_emptied_under_us_is_noticed(folder: Path) -> None:
+    """SQLite would find its pages in the log and go on acknowledging, until a start finds a damaged store."""
+    path = folder / "store.db"
+    store = a_store(path)
+    await store.open()
+    os.truncate(path, 0)
+
+    with pytest.raises(Unavailable, match="emptied"):
         await store.create_tasks([a_task()])
 
     with pytest.raises(Unavailable):

@@ -149,7 +149,7 @@ def flush_folder(folder: Path) -> None:
 
 
 class Anchor:
-    """Remembers which file was opened, so that a store that was moved or replaced under us is noticed at once."""
+    """Remembers which file was opened, so that a store that was moved, replaced or emptied is noticed at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -160,16 +160,16 @@ class Anchor:
         self._known = self._look()
 
     def check(self) -> None:
-        """Raises:  Unavailable when the path does not lead to the same file any more."""
+        """Raises:  Unavailable when the path does not lead to the same file any more, or to nothing in it."""
         if self._look() != self._known:
-            raise Unavailable("the store's file was moved or replaced while it was open; put it back")
+            raise Unavailable("the store's file was moved, replaced or emptied while it was open; put it back")
 
     def _look(self) -> tuple[int, int] | None:
         try:
             found = os.stat(self._path)
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return (found.st_dev, found.st_ino) if found.st_size else None
 
 
 class Ballast:
