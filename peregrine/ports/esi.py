@@ -1,6 +1,6 @@
 """What the house asks of EVE Online: public facts by ESI, proof of characters by its SSO; contracts in prose.
 
-Ids are EVE's numbers. Facts are normalised: whichever schema ESI answers in, a caller sees the same fields.
+Ids are EVE's numbers. Facts come as what is kept of them (``ports.eve``), whichever schema ESI answers in.
 
 ::
 
@@ -23,6 +23,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from peregrine.domain.errors import PeregrineError, Unavailable
 from peregrine.domain.moment import Moment
+from peregrine.ports.eve import Affiliation, Alliance, Character, Corporation
 
 AFFILIATIONS_MAX: Final = 1000
 """Ids in one call. Source: the specification of POST /characters/affiliation."""
@@ -96,72 +97,14 @@ class SsoMistrusted(PeregrineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Affiliation:
-    """Where a character belongs now."""
-
-    character_id: int
-    corporation_id: int
-    alliance_id: int | None = None
-    faction_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AllianceFacts:
-    """``executor_corporation_id`` is absent when the alliance is closed."""
-
-    alliance_id: int
-    name: str
-    ticker: str
-    date_founded: Moment
-    creator_corporation_id: int
-    creator_character_id: int
-    executor_corporation_id: int | None = None
-    faction_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CorporationFacts:
-    """One corporation, from either schema.
+    """One corporation, from either schema. ``is_closed``: its last member has left; what is told of it is history.
 
-    ``tax_rate`` is a fraction, 0.0 to 1.0. ``faction_id`` is the faction it fights for, whatever ESI calls the field.
-    ``state`` (active, closed) and ``kind`` (player_owned, npc_owned) are ESI's own words, empty where the schema before
-    2026-07-21 has none; words not known today may come.
+    The schema before 2026-07-21 does not tell who is closed.
     """
 
-    corporation_id: int
-    name: str
-    ticker: str
-    member_count: int
-    tax_rate: float
-    description: str = ""
-    url: str | None = None
-    alliance_id: int | None = None
-    ceo_id: int | None = None
-    creator_id: int | None = None
-    date_founded: Moment | None = None
-    faction_id: int | None = None
-    home_station_id: int | None = None
-    shares: int | None = None
-    war_eligible: bool | None = None
-    state: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CharacterFacts:
-    """What anybody may know of a character. ESI no longer tells an ancestry."""
-
-    character_id: int
-    name: str
-    corporation_id: int
-    birthday: Moment
-    gender: str
-    race_id: int
-    bloodline_id: int
-    description: str = ""
-    security_status: float | None = None
-    alliance_id: int | None = None
-    faction_id: int | None = None
+    corporation: Corporation
+    is_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +154,7 @@ class Esi(Protocol):
         """Every active alliance."""
         ...
 
-    async def alliance(self, alliance_id: int) -> Seen[AllianceFacts]:
+    async def alliance(self, alliance_id: int) -> Seen[Alliance]:
         """One alliance."""
         ...
 
@@ -223,8 +166,8 @@ class Esi(Protocol):
         """Every NPC corporation."""
         ...
 
-    async def character(self, character_id: int) -> Seen[CharacterFacts]:
-        """One character."""
+    async def character(self, character_id: int) -> Seen[Character]:
+        """One character. ESI no longer tells an ancestry."""
         ...
 
     async def status(self) -> ServerStatus:

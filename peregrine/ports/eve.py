@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from peregrine.domain.moment import Moment
-from peregrine.ports.esi import Affiliation
 from peregrine.ports.vault import CannotOpen, Vault, is_sealed, key_of
 
 PROFILES: Final = "user_profiles"
@@ -29,6 +28,16 @@ class Upsert(StrEnum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     """All of it was there already, so nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affiliation:
+    """Where a character belongs now."""
+
+    character_id: int
+    corporation_id: int
+    alliance_id: int | None = None
+    faction_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +94,7 @@ class Corporation:
     creator_id: int | None = None
     date_founded: Moment | None = None
     faction_id: int | None = None
+    """Which it fights for."""
     home_station_id: int | None = None
     member_count: int = 0
     shares: int | None = None

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from peregrine.domain.moment import Moment
-from peregrine.ports.esi import Affiliation
 from peregrine.ports.eve import (
+    Affiliation,
     Alliance,
     AuthState,
     Character,

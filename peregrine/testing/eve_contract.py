@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from peregrine.domain.moment import MINUTE
-from peregrine.ports.esi import Affiliation
 from peregrine.ports.eve import (
     IN_DOUBT,
+    Affiliation,
     Alliance,
     AuthState,
     Character,

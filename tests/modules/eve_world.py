@@ -10,9 +10,6 @@ from typing import Any
 
 from peregrine.domain.moment import HOUR, MINUTE
 from peregrine.ports.esi import (
-    Affiliation,
-    AllianceFacts,
-    CharacterFacts,
     CorporationFacts,
     EsiRefused,
     EsiUnavailable,
@@ -23,6 +20,7 @@ from peregrine.ports.esi import (
     SsoUnavailable,
     TokenPair,
 )
+from peregrine.ports.eve import Affiliation, Alliance, Character
 from peregrine.testing.clock import ManualClock
 
 
@@ -57,7 +55,7 @@ class TinyEsi:
 
     clock: ManualClock
     members: dict[int, Affiliation] = field(default_factory=dict)
-    alliances: dict[int, AllianceFacts] = field(default_factory=dict)
+    alliances: dict[int, Alliance] = field(default_factory=dict)
     corporations: dict[int, CorporationFacts] = field(default_factory=dict)
     listed: list[int] | None = None
     poison: set[int] = field(default_factory=set)
@@ -91,7 +89,7 @@ class TinyEsi:
         await self._answer("alliances")
         return sorted(self.alliances) if self.listed is None else self.listed
 
-    async def alliance(self, alliance_id: int) -> Seen[AllianceFacts]:
+    async def alliance(self, alliance_id: int) -> Seen[Alliance]:
         await self._answer(alliance_id)
         if alliance_id in self.odd:
             raise self.odd[alliance_id]
@@ -107,7 +105,7 @@ class TinyEsi:
         await self._answer("npc")
         return []
 
-    async def character(self, character_id: int) -> Seen[CharacterFacts]:
+    async def character(self, character_id: int) -> Seen[Character]:
         await self._answer(character_id)
         return Seen(None, False, 0)
 

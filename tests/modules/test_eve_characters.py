@@ -11,7 +11,8 @@ import pytest
 
 from peregrine.domain.moment import DAY, HOUR, MINUTE
 from peregrine.modules.esi.characters import DOOMHEIM, POISON_MAX, Characters
-from peregrine.ports.esi import Affiliation, EsiRefused, EsiUnavailable
+from peregrine.ports.esi import EsiRefused, EsiUnavailable
+from peregrine.ports.eve import Affiliation
 from peregrine.ports.eve_modules import AffiliationsUpdated
 from peregrine.stores.memory_eve import MemoryEve
 from peregrine.stores.memory_records import MemoryRecords

@@ -12,8 +12,8 @@ import pytest
 from peregrine.domain.moment import MINUTE
 from peregrine.modules.esi.alliances import BATCH, Alliances
 from peregrine.modules.esi.corporations import Corporations
-from peregrine.ports.esi import AllianceFacts, CorporationFacts, EsiRefused, EsiUnavailable
-from peregrine.ports.eve import Corporation
+from peregrine.ports.esi import CorporationFacts, EsiRefused, EsiUnavailable
+from peregrine.ports.eve import Alliance, Corporation
 from peregrine.ports.eve_modules import AlliancesImported, CorporationsUpdated
 from peregrine.stores.memory_eve import MemoryEve
 from peregrine.testing.clock import ManualClock, run_virtual
@@ -23,16 +23,16 @@ from tests.modules.eve_world import Dead, Dying, Run, TinyEsi, away, distant
 ALLIANCE, CORPORATION = 99_000_000, 98_000_000
 
 
-def an_alliance_fact(id: int, **more: Any) -> AllianceFacts:
+def an_alliance_fact(id: int, **more: Any) -> Alliance:
     whole: dict[str, Any] = {"name": f"A{id}", "ticker": "A", "date_founded": 1, "creator_corporation_id": 2,
                              "creator_character_id": 3, "executor_corporation_id": 4}  # fmt: skip
-    return AllianceFacts(alliance_id=id, **(whole | more))
+    return Alliance(alliance_id=id, **(whole | more))
 
 
-def a_corporation_fact(id: int, **more: Any) -> CorporationFacts:
+def a_corporation_fact(id: int, *, is_closed: bool = False, **more: Any) -> CorporationFacts:
     whole: dict[str, Any] = {"name": f"C{id}", "ticker": "C", "member_count": 5, "tax_rate": 0.1, "ceo_id": 7,
                              "alliance_id": ALLIANCE}  # fmt: skip
-    return CorporationFacts(corporation_id=id, **(whole | more))
+    return CorporationFacts(Corporation(corporation_id=id, **(whole | more)), is_closed)
 
 
 class World:
@@ -231,7 +231,7 @@ def test_closed_and_unknown_corporations_are_marked_and_not_asked_about_again() 
         world = World(3)
         await world.knows(*world.esi.corporations)
         del world.esi.corporations[CORPORATION + 1]
-        world.esi.corporations[CORPORATION + 2] = a_corporation_fact(CORPORATION + 2, state="closed", ceo_id=None)
+        world.esi.corporations[CORPORATION + 2] = a_corporation_fact(CORPORATION + 2, is_closed=True, ceo_id=None)
 
         result = await world.corporations()
 

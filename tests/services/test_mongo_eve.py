@@ -10,8 +10,7 @@ import pytest
 from pymongo import IndexModel
 
 from peregrine.domain.errors import UnsafeStore
-from peregrine.ports.esi import Affiliation
-from peregrine.ports.eve import Upsert
+from peregrine.ports.eve import Affiliation, Upsert
 from peregrine.stores.mongo.commands import CHARACTERS, CORPORATIONS, EVE, PROFILES, Commands
 from peregrine.stores.mongo.errors import Taken
 from peregrine.stores.mongo.eve import MongoEve

@@ -12,7 +12,7 @@ from peregrine.domain.errors import Unavailable
 from peregrine.domain.moment import Duration
 from peregrine.modules.esi.work import Holding, Tally, all_of, every_id
 from peregrine.ports.clock import Clock
-from peregrine.ports.esi import AllianceFacts, Esi, EsiRefused
+from peregrine.ports.esi import Esi, EsiRefused
 from peregrine.ports.eve import Alliance, AllianceStore, Upsert
 from peregrine.ports.eve_modules import AlliancesImported
 from peregrine.ports.executor import RunContext
@@ -57,12 +57,12 @@ class Alliances:
 
     async def _import(self, ids: Sequence[int], holding: Holding) -> Sequence[Upsert | None]:
         """What became of each of *ids*; None: it could not be had."""
-        found = await all_of(self._facts(id, holding) for id in ids)
-        alliances = [_alliance(facts) for facts in found if facts is not None]
-        verdicts = await self._store.put_alliances(alliances, now=self._clock.now())
+        found = await all_of(self._alliance(id, holding) for id in ids)
+        known = [one for one in found if one is not None]
+        verdicts = await self._store.put_alliances(known, now=self._clock.now())
         return [*verdicts, *[None] * found.count(None)]
 
-    async def _facts(self, id: int, holding: Holding) -> AllianceFacts | None:
+    async def _alliance(self, id: int, holding: Holding) -> Alliance | None:
         try:
             return (await holding.ask(lambda: self._esi.alliance(id))).facts
         except Unavailable as error:
@@ -81,16 +81,3 @@ class Alliances:
         if missing:
             marked = await self._store.vanish_alliances(missing, now=self._clock.now())
             context.log(f"{marked} alliances have vanished")
-
-
-def _alliance(facts: AllianceFacts) -> Alliance:
-    return Alliance(
-        alliance_id=facts.alliance_id,
-        name=facts.name,
-        ticker=facts.ticker,
-        date_founded=facts.date_founded,
-        creator_corporation_id=facts.creator_corporation_id,
-        creator_character_id=facts.creator_character_id,
-        executor_corporation_id=facts.executor_corporation_id,
-        faction_id=facts.faction_id,
-    )

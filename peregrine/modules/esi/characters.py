@@ -16,8 +16,8 @@ from peregrine.domain.errors import Unavailable
 from peregrine.domain.moment import DAY, SECOND, Duration
 from peregrine.modules.esi.work import Holding, Tally, every_id, work_off
 from peregrine.ports.clock import Clock
-from peregrine.ports.esi import AFFILIATIONS_MAX, Affiliation, Esi, EsiRefused
-from peregrine.ports.eve import CharacterStore
+from peregrine.ports.esi import AFFILIATIONS_MAX, Esi, EsiRefused
+from peregrine.ports.eve import Affiliation, CharacterStore
 from peregrine.ports.eve_modules import AffiliationsUpdated
 from peregrine.ports.executor import RunContext
 from peregrine.ports.records import Record, RecordStore

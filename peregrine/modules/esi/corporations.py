@@ -24,7 +24,6 @@ PAUSE: Final[Duration] = 50
 """Of each worker behind each question: an upper bound of haste; the client asks slower where ESI wants it."""
 BITE: Final = 100
 """Corporations in one write."""
-CLOSED: Final = "closed"
 
 
 @dataclass(slots=True)
@@ -37,8 +36,8 @@ class _Bite:
     def add(self, id: int, facts: CorporationFacts | None) -> None:
         """None: ESI knows no such corporation."""
         if facts is not None:
-            self.live.append(_corporation(facts))
-        if facts is None or facts.state == CLOSED:
+            self.live.append(facts.corporation)
+        if facts is None or facts.is_closed:
             self.closed.append(id)
 
     def __len__(self) -> int:
@@ -103,24 +102,3 @@ class Corporations:
         counted.update(await self._store.put_corporations(bite.live, now=now))
         vanished = await self._store.vanish_corporations(bite.closed, now=now)
         counted["vanished"] += vanished
-
-
-def _corporation(facts: CorporationFacts) -> Corporation:
-    """All that is known; what *facts* lack is gone, an alliance that was left among it."""
-    return Corporation(
-        corporation_id=facts.corporation_id,
-        name=facts.name,
-        ticker=facts.ticker,
-        description=facts.description,
-        url=facts.url,
-        alliance_id=facts.alliance_id,
-        ceo_id=facts.ceo_id,
-        creator_id=facts.creator_id,
-        date_founded=facts.date_founded,
-        faction_id=facts.faction_id,
-        home_station_id=facts.home_station_id,
-        member_count=facts.member_count,
-        shares=facts.shares,
-        tax_rate=facts.tax_rate,
-        war_eligible=facts.war_eligible,
-    )

@@ -12,13 +12,16 @@ from typing import Any, Final
 
 from peregrine.domain.moment import Moment, parse_moment
 from peregrine.modules.esi.exchange import Corrupt, clean, json_of, number_of, object_of
-from peregrine.ports.esi import Affiliation, AllianceFacts, CharacterFacts, CorporationFacts, ServerStatus
+from peregrine.ports.esi import CorporationFacts, ServerStatus
+from peregrine.ports.eve import Affiliation, Alliance, Character, Corporation
 
 ID_MAX: Final = 2**53
 NAME_MAX: Final = 500
 TEXT_MAX: Final = 50_000
 """Characters of a description that are kept; the game allows far fewer."""
 IDS_MAX: Final = 1_000_000
+CLOSED: Final = "closed"
+"""ESI's word for the state of a corporation that is over. Words not known today may come, and say nothing."""
 
 
 def affiliations(body: bytes) -> Sequence[Affiliation]:
@@ -49,10 +52,10 @@ def ids(body: bytes) -> Sequence[int]:
     return list(dict.fromkeys(value))
 
 
-def alliance(alliance_id: int, body: bytes) -> AllianceFacts:
+def alliance(alliance_id: int, body: bytes) -> Alliance:
     """One alliance."""
     row = object_of(json_of(body))
-    return AllianceFacts(
+    return Alliance(
         alliance_id=alliance_id,
         name=_text(row, "name"),
         ticker=_text(row, "ticker"),
@@ -68,7 +71,7 @@ def corporation(corporation_id: int, body: bytes) -> CorporationFacts:
     """One corporation: ``tax_rates`` tells the schema of 2026-07-21, ``tax_rate`` the one before."""
     row = object_of(json_of(body))
     is_new = "tax_rates" in row
-    return CorporationFacts(
+    corporation = Corporation(
         corporation_id=corporation_id,
         name=_text(row, "name"),
         ticker=_text(row, "ticker"),
@@ -84,9 +87,8 @@ def corporation(corporation_id: int, body: bytes) -> CorporationFacts:
         home_station_id=_maybe_id(row, "home_station_id"),
         shares=_maybe_count(row, "shares"),
         war_eligible=row["war_eligible"] if isinstance(row.get("war_eligible"), bool) else None,
-        state=_maybe_text(row, "state") or "",
-        kind=_maybe_text(row, "type") or "",
     )
+    return CorporationFacts(corporation, is_closed=row.get("state") == CLOSED)
 
 
 def _tax_rate(row: dict[str, Any]) -> float:
@@ -101,10 +103,10 @@ def _tax_rate(row: dict[str, Any]) -> float:
     return round(fraction, 6)
 
 
-def character(character_id: int, body: bytes) -> CharacterFacts:
+def character(character_id: int, body: bytes) -> Character:
     """One character."""
     row = object_of(json_of(body))
-    return CharacterFacts(
+    return Character(
         character_id=character_id,
         name=_text(row, "name"),
         corporation_id=_id(row, "corporation_id"),

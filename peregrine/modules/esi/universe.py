@@ -23,9 +23,6 @@ from peregrine.modules.esi.turnstile import TooLong, Turnstile
 from peregrine.ports.clock import Clock
 from peregrine.ports.esi import (
     AFFILIATIONS_MAX,
-    Affiliation,
-    AllianceFacts,
-    CharacterFacts,
     CorporationFacts,
     EsiCache,
     EsiMisconfigured,
@@ -35,6 +32,7 @@ from peregrine.ports.esi import (
     Seen,
     ServerStatus,
 )
+from peregrine.ports.eve import Affiliation, Alliance, Character
 
 ADDRESS: Final = "https://esi.evetech.net"
 COMPATIBILITY_DATE: Final = "2026-08-18"
@@ -128,7 +126,7 @@ class EsiClient:
         """Every active alliance."""
         return _there(await self._seen(_Page("/alliances", "/alliances", facts.ids)))
 
-    async def alliance(self, alliance_id: int) -> Seen[AllianceFacts]:
+    async def alliance(self, alliance_id: int) -> Seen[Alliance]:
         """One alliance."""
         read = partial(facts.alliance, alliance_id)
         return await self._seen(_Page(f"/alliances/{alliance_id:d}", "/alliances/{id}", read))
@@ -142,7 +140,7 @@ class EsiClient:
         """Every NPC corporation."""
         return _there(await self._seen(_Page("/corporations/npccorps", "/corporations/npccorps", facts.ids)))
 
-    async def character(self, character_id: int) -> Seen[CharacterFacts]:
+    async def character(self, character_id: int) -> Seen[Character]:
         """One character."""
         read = partial(facts.character, character_id)
         return await self._seen(_Page(f"/characters/{character_id:d}", "/characters/{id}", read))

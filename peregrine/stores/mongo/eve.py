@@ -16,8 +16,8 @@ from pymongo import IndexModel
 
 from peregrine.domain.errors import Unavailable, UnsafeStore
 from peregrine.domain.moment import Moment
-from peregrine.ports.esi import Affiliation
 from peregrine.ports.eve import (
+    Affiliation,
     Alliance,
     AuthState,
     Character,

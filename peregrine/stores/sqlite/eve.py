@@ -15,8 +15,8 @@ from typing import Any, Final, Generic, TypeVar
 import apsw
 
 from peregrine.domain.moment import Moment
-from peregrine.ports.esi import Affiliation
 from peregrine.ports.eve import (
+    Affiliation,
     Alliance,
     AuthState,
     Character,
