@@ -2,7 +2,8 @@
 
 The names are those of the program whose interfaces these are. *context* is the attempt's: a module says there how far
 it is, and finds there when its time is up. A cancel reaches it as ``asyncio.CancelledError`` and must pass. Whatever
-else it raises fails the attempt; ``Unavailable`` says when to try again.
+else it raises fails the attempt, as in a function: ``RetryLater`` and ``Unavailable`` say when to try again, and after
+``PermanentError`` nobody does.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class AuthModule(Protocol):
 class CharacterModule(Protocol):
     """Keeps characters fresh."""
 
-    async def update_all_affiliations(self, context: RunContext) -> AffiliationsUpdated:
-        """Corporation, alliance and faction of every known character."""
+    async def update_all_affiliations(self, context: RunContext) -> AffiliationsUpdated | tuple[int, int, int]:
+        """Corporation, alliance and faction of every known character; a tuple: updated, failed, skipped."""
         ...
 
 

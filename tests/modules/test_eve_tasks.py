@@ -11,8 +11,10 @@ import pytest
 from peregrine.domain.errors import BadConfiguration, PeregrineError
 from peregrine.domain.execution import AttemptOutcome, Outcome
 from peregrine.domain.moment import MINUTE, SECOND
-from peregrine.domain.payload import JsonObject
+from peregrine.domain.payload import JsonObject, SystemPayload
 from peregrine.domain.task import Pause
+from peregrine.executors.context import PermanentError, RetryLater
+from peregrine.executors.system import SystemExecutor
 from peregrine.modules.esi.tasks import eve_tasks
 from peregrine.modules.provided import Provided
 from peregrine.ports.esi import EsiMisconfigured, EsiUnavailable, SsoMisconfigured
@@ -143,6 +145,46 @@ def test_trouble_is_told_with_when_to_come_again(
         assert outcome.verdict is AttemptOutcome.FAILED
         assert (outcome.error or "").endswith(f": {trouble}")
         assert (outcome.retryable, outcome.retry_after) == (retryable, retry_after)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "retryable", "retry_after"),
+    [
+        (ValueError("no such pilot"), "ValueError: no such pilot", True, None),
+        (TimeoutError("the database is slow"), "TimeoutError: the database is slow", True, None),
+        (RetryLater(90, "the database is being moved"), "RetryLater: the database is being moved", True, 90 * SECOND),
+        (PermanentError("the licence has ended"), "PermanentError: the licence has ended", False, None),
+    ],
+)
+def test_what_a_hosts_module_raises_is_told_as_a_functions_error_is(
+    trouble: Exception, error: str, retryable: bool, retry_after: int | None  # noqa: FBT001
+) -> None:  # fmt: skip
+    declared = eve_tasks(modules(Everything(trouble)))
+    executor = SystemExecutor(declared)
+
+    for task in declared:
+        payload = SystemPayload(task_name=task.task_name, parameters=task.parameters)
+
+        async def attempt(payload: SystemPayload = payload) -> Outcome:
+            return await executor.run(payload, Run(ManualClock()))
+
+        outcome = run_virtual(attempt())
+
+        assert (outcome.verdict, outcome.error) == (AttemptOutcome.FAILED, error)
+        assert (outcome.retryable, outcome.retry_after) == (retryable, retry_after)
+        assert "test_eve_tasks.py" in str(outcome.detail["traceback"])
+
+
+def test_affiliations_may_be_told_as_three_numbers() -> None:
+    class Plain:
+        async def update_all_affiliations(self, context: Any) -> tuple[int, int, int]:
+            return 5, 1, 9
+
+    (_, task, _, _) = eve_tasks(EveModules(character=Plain()))
+
+    outcome = run(task)
+
+    assert outcome == Outcome.succeeded("Updated 5 characters (1 failed, 9 skipped)", updated=5, failed=1, skipped=9)
 
 
 def test_without_modules_they_are_off_and_say_what_to_configure() -> None:
