@@ -17,6 +17,7 @@ from peregrine.app.settings import load
 from peregrine.coordination.clock import SystemClock, SystemEntropy
 from peregrine.domain.moment import HOUR
 from peregrine.modules.esi.client import HttpClient, Visitor
+from peregrine.modules.esi.shelf import ANSWERS
 from peregrine.modules.esi.sso import SsoClient, SsoSettings
 from peregrine.modules.esi.throttle import Limits
 from peregrine.modules.esi.tokens import Refresher
@@ -65,6 +66,12 @@ class Place:
             await store.eve.put_characters([a_character(int(id), corporation_id=0) for id in tokens], now=1)
             ids = range(FIRST_CORPORATION, FIRST_CORPORATION + corporations)
             await store.eve.put_corporations([Corporation(corporation_id=id, name="", ticker="") for id in ids], now=1)
+
+    async def kept_answers(self) -> list[str]:
+        """The paths of ESI whose answers lie in the store."""
+        async with self.opened() as store:
+            records = await store.list_records(ANSWERS, limit=10_000, now=SystemClock().now())
+            return ["/" + record.key.partition("/")[2] for record in records]
 
     async def pilots(self) -> dict[int, tuple[Profile, str]]:
         """Each pilot's profile, and the refresh token in plain words."""
@@ -121,7 +128,10 @@ async def test_two_stores_on_one_file_refresh_each_token_once(tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_killed_in_the_middle_the_next_process_finds_all_true(tmp_path: Path) -> None:
-    """Tokens that were asked for and not stored are in doubt, and no others; corporations and characters are whole."""
+    """Tokens that were asked for and not stored are in doubt, and no others; corporations and characters are whole.
+
+    Asked for again early is what ESI had answered and nobody had stored, each once, and nothing else: decision 0140.
+    """
     place = Place(tmp_path)
     words = ("--latency", "0.15", "--corporations", "300")
     with a_fake_eve(*words) as address:
@@ -133,6 +143,7 @@ def test_killed_in_the_middle_the_next_process_finds_all_true(tmp_path: Path) ->
             assert eventually(lambda: int(asked(address, "/_fake/journal")["refreshes"]) >= 15, True)
             service.process.send_signal(signal.SIGKILL)
             service.process.wait()
+        kept = asyncio.run(place.kept_answers())
 
         with serving(tmp_path, **settings) as service:
             all_ended(service)
@@ -141,7 +152,10 @@ def test_killed_in_the_middle_the_next_process_finds_all_true(tmp_path: Path) ->
         newest = asked(address, f"/_fake/tokens?count={len(PILOTS)}")
 
     assert {one["outcome"] for one in outcomes.values()} == {"succeeded"}
-    assert set(journal["violations"]) <= {"spent_token"}, journal["first_violations"]
+    assert set(journal["violations"]) <= {"spent_token", "early"}, journal["first_violations"]
+    early = [text.split()[1] for text in journal["first_violations"] if text.startswith("early: ")]
+    assert len(early) == len(set(early)) <= Limits().flights
+    assert set(early).isdisjoint(kept), early
     lost = 0
     for id, (profile, token) in asyncio.run(place.pilots()).items():
         assert profile.refresh_owner is None

@@ -7,11 +7,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from peregrine.domain.errors import BadConfiguration, Unavailable
@@ -48,6 +48,9 @@ _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 What = TypeVar("What")
 What_co = TypeVar("What_co", covariant=True)
+Result = TypeVar("Result")
+_Use: TypeAlias = Callable[[Answer, What | None], Awaitable[Result]]
+"""What becomes of a usable answer: 200 with what was read in it, or 304 and ESI's own 404 with None."""
 
 
 def checked_address(address: str, *, of: str) -> str:
@@ -116,10 +119,13 @@ class EsiClient:
         page = _Page("/characters/affiliation", "/characters/affiliation", facts.affiliations)
         body = json.dumps(list(ids), separators=(",", ":")).encode()
         question = Question("POST", self._address + page.path, self._headers(has_body=True), body)
-        answer, rows = await self._asked(question, page)
-        if rows is None:
-            raise EsiRefused(answer.status, error_text(answer.body) or "")
-        wanted = set(ids)
+
+        async def rows_of(answer: Answer, rows: Sequence[Affiliation] | None) -> Sequence[Affiliation]:
+            if rows is None:
+                raise EsiRefused(answer.status, error_text(answer.body) or "")
+            return rows
+
+        rows, wanted = await self._asked(question, page, rows_of), set(ids)
         return [row for row in rows if row.character_id in wanted]
 
     async def alliance_ids(self) -> Sequence[int]:
@@ -179,21 +185,25 @@ class EsiClient:
             except Corrupt:
                 kept = None
         etag = kept.etag if kept is not None and kept.status not in GONE else ""
-        answer, told = await self._asked(Question("GET", self._address + page.path, self._headers(etag=etag)), page)
-        new = _kept(answer, kept, expires_at(answer.headers, self._clock.now()))
-        if answer.status == 304:
-            try:
-                told = page.facts_in(new)
-            except Corrupt:
-                raise EsiUnavailable("an answer that was kept can't be read", retry_after=AWAY_FOR) from None
-        await self._cache.put(key, new)
-        unchanged = kept is not None and (kept.body, kept.status) == (new.body, new.status)
-        return Seen(told, unchanged, new.expires_at)
+
+        async def keep(answer: Answer, told: What | None) -> Seen[What]:
+            new = _kept(answer, kept, expires_at(answer.headers, self._clock.now()))
+            if answer.status == 304:
+                try:
+                    told = page.facts_in(new)
+                except Corrupt:
+                    raise EsiUnavailable("an answer that was kept can't be read", retry_after=AWAY_FOR) from None
+            await self._cache.put(key, new)
+            unchanged = kept is not None and (kept.body, kept.status) == (new.body, new.status)
+            return Seen(told, unchanged, new.expires_at)
+
+        question = Question("GET", self._address + page.path, self._headers(etag=etag))
+        return await self._asked(question, page, keep)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _asked(self, question: Question, page: _Page[What]) -> tuple[Answer, What | None]:
-        """A usable answer: 200 with what was read in it, 304, or 404 as ESI says it. Tries again what may pass.
+    async def _asked(self, question: Question, page: _Page[What], use: _Use[What, Result]) -> Result:
+        """What *use* makes of a usable answer. Tries again what may pass.
 
         Raises:  EsiUnavailable, EsiRefused, EsiMisconfigured.
         """
@@ -202,12 +212,12 @@ class EsiClient:
             if number:
                 await asyncio.sleep(PAUSES[min(number, len(PAUSES)) - 1] / SECOND)
             try:
-                return await self._asked_once(question, page)
+                return await self._asked_once(question, page, use)
             except _MayPass as failed:
                 reason = str(failed)
         raise EsiUnavailable(f"ESI does not answer {page.route}: {reason}", retry_after=AWAY_FOR)
 
-    async def _asked_once(self, question: Question, page: _Page[What]) -> tuple[Answer, What | None]:
+    async def _asked_once(self, question: Question, page: _Page[What], use: _Use[What, Result]) -> Result:
         look = None if page.always else self._look
         try:
             async with self._turnstile.through(page.route, always=page.always, look=look) as given:
@@ -219,11 +229,12 @@ class EsiClient:
                 given.ended(answer, failed=True)
                 told = _read(answer, question, page)
                 given.ended(answer, failed=False)
+                _refuse(answer)
+                # In flight until it is kept: a process that dies loses no more answers than may fly.
+                return await use(answer, told)
         except TooLong as error:
             seconds = max(1, -(-error.wait // SECOND))
             raise EsiUnavailable(f"ESI has to wait: {error.reason}", retry_after=seconds) from None
-        _refuse(answer)
-        return answer, told
 
     async def _look(self) -> None:
         """Learn whether a downtime is over; that it is not, a failure says as well. One try is enough for that."""

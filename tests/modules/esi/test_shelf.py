@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from peregrine.domain.errors import Unavailable
-from peregrine.domain.moment import HOUR, MINUTE, SECOND
+from peregrine.domain.moment import HOUR, MINUTE, SECOND, Duration
 from peregrine.modules.esi.cache import MemoryCache
 from peregrine.modules.esi.shelf import USEFUL_FOR, ShelfCache, ShelfState
+from peregrine.modules.esi.throttle import Limits
 from peregrine.modules.esi.turnstile import LocalState
 from peregrine.ports.esi import Kept
 from peregrine.ports.records import Record, RecordStore
@@ -20,8 +24,10 @@ from peregrine.ports.shared import Shared, SharedState
 from peregrine.stores.memory_records import MemoryRecords
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.fake_esi import FakeEsi
-from tests.modules.esi.sky import NOON, Direct, Rig, StepClock, client_of, made_world
+from tests.modules.esi.sky import NOON, Direct, Rig, StepClock, client_of, in_virtual_time, made_world, sky
 
+CORPORATION = 98_000_000
+LIMITS = Limits()
 KEPT = Kept('"tag"', NOON + HOUR, '{"name":"Grüße \\ud800","n":1}'.encode())
 
 
@@ -66,6 +72,57 @@ async def test_an_answer_is_forgotten_when_it_is_of_no_use(records: RecordStore)
 
     assert await ShelfCache(records, clock).get("k") is None
     assert await records.sweep_records(now=clock.now(), limit=10) == 1
+
+
+class SlowShelf:
+    """What outlives a process, a second away; a process that has died writes nothing more."""
+
+    def __init__(self, kept: dict[str, Kept]) -> None:
+        self.kept = kept
+        self.is_dead = False
+
+    async def get(self, key: str) -> Kept | None:
+        return self.kept.get(key)
+
+    async def put(self, key: str, kept: Kept) -> None:
+        await asyncio.sleep(1)  # not a wait: the record travels, in virtual time
+        if not self.is_dead:
+            self.kept[key] = kept
+
+
+@given(dies_at=st.integers(1, 5000))
+@settings(max_examples=25)
+@example(dies_at=900)
+def test_a_process_that_dies_loses_no_more_answers_than_may_fly_and_only_those_are_asked_for_again(
+    dies_at: Duration,
+) -> None:
+    """Decision 0140: between ESI's answer and its record there is no safe place, and nothing else is asked early."""
+
+    async def main() -> None:
+        made, kept = sky(), dict[str, Kept]()
+        fake = made.fake
+
+        def asking(shelf: SlowShelf) -> list[asyncio.Task[Any]]:
+            client = made.another(Rig(cache=shelf))
+            return [asyncio.create_task(client.corporation(CORPORATION + one)) for one in range(60)]
+
+        dying = SlowShelf(kept)
+        questions = asking(dying)
+        await made.clock.advance(dies_at)
+        dying.is_dead = True
+        for question in questions:
+            question.cancel()
+        await asyncio.gather(*questions, return_exceptions=True)
+        told = [entry.path for entry in fake.journal.entries if entry.status == 200]
+        lost = {path for path in told if not any(key.endswith(path) for key in kept)}
+        await asyncio.gather(*asking(SlowShelf(kept)))
+
+        early = [text.split()[1] for text in fake.journal.violations()]
+        assert sorted(early) == sorted(lost)
+        assert len(lost) <= LIMITS.flights
+        assert set(fake.journal.kinds) <= {"early"}
+
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a\x00b", b"x" * 600_000], ids=["no text", "NUL", "large"])
