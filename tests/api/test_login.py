@@ -267,6 +267,21 @@ async def test_a_character_that_changed_hands_is_a_new_user(house: House) -> Non
     assert (await house.profile()).user_id == second["user_id"]
 
 
+@pytest.mark.parametrize(("owner", "known"), [("hash=", "Old Corporation"), ("other=", "")])
+async def test_what_an_older_database_knows_of_a_pilot_outlives_a_login(house: House, owner: str, known: str) -> None:
+    """Nobody here fills these fields, so nobody here may empty them; a new owner begins anew."""
+    await house.eve.put_profile(
+        a_profile(PILOT, character_owner_hash="hash=", corporation_name="Old Corporation", scopes=("old",)), now=1
+    )
+    house.sso.owner = owner
+
+    await signed_in(house.browser())
+
+    profile = await house.profile()
+    assert (profile.corporation_name, profile.scopes) == (known, ("publicData",))
+    assert profile.last_login == house.clock.now()
+
+
 async def test_a_login_without_scopes_keeps_the_refresh_token(house: House) -> None:
     await signed_in(house.browser())
     before = await house.profile()

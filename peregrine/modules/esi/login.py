@@ -141,9 +141,10 @@ class EveLogin:
         if stored is not None and is_same and stored.valid and stored.refresh_token and not pair.refresh_token:
             return stored.user_id  # a login without scopes gives no refresh token: the one that is there stays
         tokens = sealed_tokens(self._needs.vault, id, pair)
-        profile = Profile(
+        fresh = Profile(user_id=user_id, character_id=id, character_name=character.name)
+        profile = replace(
+            stored if stored is not None and is_same else fresh,
             user_id=user_id,
-            character_id=id,
             character_name=character.name,
             character_owner_hash=character.owner_hash,
             scopes=character.scopes,
