@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from peregrine.domain.errors import Unavailable
 from peregrine.domain.permission import Effect, Membership, Permission, Policy
 from peregrine.ports.identity import NOBODY, Asker, Principal, Request
 from peregrine.ports.records import Record
-from peregrine.ports.shelves import MEMBERSHIPS, POLICIES, membership_record, policy_record
+from peregrine.ports.shelves import MEMBERSHIPS, POLICIES, membership_record, policy_from, policy_record
 from peregrine.stores.memory_records import MemoryRecords
 from peregrine.usecases import policies
 from tests.api.world import Away, HandClock
@@ -216,3 +217,11 @@ async def test_a_thousand_policies_are_judged_once() -> None:
 
     assert await law.allowed("user:999") == ALL
     assert len(await law.records.list_records(MEMBERSHIPS, limit=9, now=0)) == 0
+
+
+async def test_an_effect_of_a_newer_version_forbids() -> None:
+    policy = policy_record("p", Policy(subject="role:a", permission="scheduler.*"), by="boss", at=0)
+    newer = replace(policy, document=dict(policy.document) | {"effect": "ask_first"})
+
+    assert policy_from(policy).effect is Effect.ALLOW
+    assert policy_from(newer).effect is Effect.DENY

@@ -347,3 +347,17 @@ async def test_a_cut_line_is_listened_on_again(redis_server: Redis) -> None:
             b.publish(Topic.SPILLED)
 
             await here.is_woken(beyond=before)
+
+
+async def test_a_wake_of_a_newer_version_is_heard_as_far_as_it_is_understood(
+    redis_server: Redis, pair: tuple[Link, Link]
+) -> None:
+    async with listening(pair[0], "ours") as bus:
+        cancels, tasks = Sleeper(), Sleeper()
+        bus.subscribe(Topic.CANCEL, cancels.wake)
+        bus.subscribe(Topic.TASKS, tasks.wake)
+        for text in ("theirs weather 7", "theirs", "", "ours cancel", "theirs cancel since 7"):
+            redis_server.say("PUBLISH", "scheduler:wakes:0", text)
+
+        await cancels.is_woken()
+        assert (cancels.woken, tasks.woken) == (1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from peregrine.ports.records import Record
 from peregrine.ports.shelves import AUDIT
 from peregrine.stores.memory import MemoryStore
 from peregrine.stores.memory_records import MemoryRecords
-from peregrine.usecases import tasks
+from peregrine.usecases import audit, tasks
 from peregrine.wire.task_input import read_new_task
 from tests.api.world import HTTP_TASK, World
 from tests.usecases.test_changes import BOSS, described, task_of
@@ -176,3 +177,15 @@ async def test_who_proves_nothing_is_told_of_now_and_then() -> None:
     assert 1 <= len(seen) <= 10
     records = await world.records.list_records(AUDIT, limit=100, now=world.clock.now(), newest_first=True)
     assert (records[0].document["target"], records[0].document["who"]) == ("some-id", "anonymous")
+
+
+async def test_an_entry_of_a_newer_version_is_read_without_what_is_new_in_it() -> None:
+    world = World()
+    await made(world)
+    (record,) = await world.records.list_records(AUDIT, limit=1, now=world.clock.now())
+    newer = replace(record, document=dict(record.document) | {"approved_by": "somebody"})
+    await world.records.put_record(newer, expected_revision=None, now=world.clock.now())
+
+    (entry,) = await audit.list_entries(world.means, BOSS, before="", limit=10)
+
+    assert (entry.action, entry.verdict) == ("create_task", "done")

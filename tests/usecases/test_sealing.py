@@ -30,6 +30,7 @@ from peregrine.domain.task import Task
 from peregrine.ports.identity import Asker, Principal
 from peregrine.ports.module import SystemTask
 from peregrine.ports.records import Record
+from peregrine.ports.shelves import VAULT
 from peregrine.ports.store import ClaimRequest
 from peregrine.ports.vault import (
     CannotOpen,
@@ -428,3 +429,17 @@ async def test_two_starts_at_once_agree_on_the_keys() -> None:
     records.put_record = slow  # type: ignore[method-assign]
     with pytest.raises(BadConfiguration, match=FIRST.id):
         await sealing.admit(ground)
+
+
+async def test_what_a_newer_version_notes_beside_the_keys_stays() -> None:
+    world = World()
+    await sealing.admit(ground_of(world, FIRST))
+    (record,) = await world.records.list_records(VAULT, limit=1, now=world.clock.now())
+    newer = replace(record, document=dict(record.document) | {"escrow": "theirs"})
+    await world.records.put_record(newer, expected_revision=None, now=world.clock.now())
+
+    await sealing.admit(ground_of(world, SECOND, FIRST))
+
+    (after,) = await world.records.list_records(VAULT, limit=1, now=world.clock.now())
+    assert after.document["escrow"] == "theirs"
+    assert after.document["words"] != record.document["words"]
