@@ -182,7 +182,7 @@ def test_an_execution_is_planned_claimed_and_settled_in_few_steps(tmp_path: Path
         assert store.ran["INSERT"] + store.ran["UPDATE"] <= 4 * COUNT + 50
         assert store.ran.total() <= 4 * COUNT + 250
         assert store.ran["COMMIT"] <= 25
-        assert store.writing <= 440 * COUNT
+        assert store.writing <= 500 * COUNT
 
     with_store(tmp_path, test)
 
