@@ -69,6 +69,11 @@ bench: ## measure this machine beside other schedulers; see docs/benchmarks/
 	    apt-get update -qq > /dev/null || true
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server > /dev/null || true
 	fi
+	if command -v npm > /dev/null && [ benchmarks/node/package-lock.json -nt benchmarks/node/node_modules ]; then
+	    echo "── benchmarks/node: installing the peers that run on Node"
+	    (cd benchmarks/node && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier) > /dev/null &&
+	        touch benchmarks/node/node_modules || echo "make: npm failed; these peers are left out" >&2
+	fi
 	exec .venv-bench/bin/python -m benchmarks $(ARGS)
 
 sim: $(VENV)/.dev-stamp ## simulated histories: N=10000 of them; SEED=42 repeats one world

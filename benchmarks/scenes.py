@@ -1,4 +1,5 @@
-"""What is measured. Each measurement is a process of its own: ``python -m benchmarks.scenes SCENE SUBJECT SIZE``.
+"""What is measured. Each measurement is a process of its own: ``python -m benchmarks.scenes SCENE SUBJECT SIZE
+SECONDS``.
 
 It prints a line of JSON, ends, and leaves nothing behind. What did not happen in time is told as missing, not guessed.
 """
@@ -15,29 +16,33 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from benchmarks import marks
-from benchmarks.subjects import SUBJECTS, Peregrine, Subject
+from benchmarks import doors, marks
+from benchmarks.parts import BARE, BY_KEY
+from benchmarks.subjects.ours import Peregrine
+from benchmarks.subjects.service import Service
+from benchmarks.subjects.subject import Entry, Subject
 
 Seen: TypeAlias = dict[str, float]
 PATIENCE: Final = 120.0
-SECONDS: Final = 8
-"""How long bursts and spreads last."""
+TAIL: Final = 15
+"""Seconds that late runs of a scene with a clock are waited for after its end."""
+FORGETFUL: Final = ("aps-memory", "node-cron", "croner")
 LEAD: Final = 2
 """Seconds between the end of the preparations and the first moment that counts."""
-ASKS: Final = 200
 IDLE_SECONDS: Final = 5.0
 PAGES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A subject that is not open yet, and its folder."""
+    """A subject that is not open yet, its folder, and how many seconds a scene with a clock lasts."""
 
-    key: str
+    entry: Entry
     subject: Subject
     folder: Path
+    seconds: int
 
 
 async def backlog(at: Place, size: int) -> Seen:
@@ -67,22 +72,23 @@ async def spread(at: Place, size: int) -> Seen:
 
 
 async def _ticking(at: Place, size: int, *, spread: bool) -> Seen:
-    one, total = at.subject, size * SECONDS
+    one, total = at.subject, size * at.seconds
     await one.open(at.folder)
     # Registering takes a while itself, and nothing may fall due meanwhile.
-    entry = next(entry for entry in SUBJECTS if entry.key == at.key)
-    registered = size if entry.recurs and not spread else total
-    first = math.ceil(time.time() + LEAD + 2 + 3 * registered / entry.pace)
-    await one.add_ticks(size, first, SECONDS, spread=spread)
+    registered = size if at.entry.recurs and not spread else total
+    first = math.ceil(time.time() + LEAD + 3 + 3 * registered / at.entry.pace)
+    await one.add_ticks(size, first, at.seconds, spread=spread)
     if time.time() > first - LEAD:
-        raise SystemExit(f"{at.key}: registering took too long; the measurement would be wrong")
+        raise SystemExit("registering took too long; the measurement would be wrong")
     await asyncio.sleep(first - LEAD - time.time())
     await one.go()
-    await marks.reached(total, LEAD + SECONDS + 15)
-    in_time = sum(start < first + SECONDS for start in marks.STARTS[:total])
-    seen = late(marks.STARTS[:total], lambda k: first + (k * SECONDS / total if spread else k // size))
+    await marks.reached(total, LEAD + at.seconds + TAIL)
+    starts = marks.STARTS[:total]
     await one.close()
-    return {"done": in_time / total, **seen}
+    if not starts:
+        raise SystemExit("nothing began")
+    in_time = sum(start < first + at.seconds for start in starts)
+    return {"done": in_time / total, **late(starts, lambda k: first + (k / size if spread else k // size))}
 
 
 def late(starts: Sequence[float], due: Callable[[int], float]) -> Seen:
@@ -95,14 +101,14 @@ def _at(ordered: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else math.nan
 
 
-async def bare_loop(size: int) -> Seen:
+async def bare_loop(at: Place, size: int) -> Seen:
     """What the event loop itself makes of moments spread over each second, with nothing stored."""
-    loop, total, first = asyncio.get_running_loop(), size * SECONDS, math.ceil(time.time() + 1)
+    loop, total, first = asyncio.get_running_loop(), size * at.seconds, math.ceil(time.time() + 1)
     offset = loop.time() - time.time()
     for number in range(total):
-        loop.call_at(first + number * SECONDS / total + offset, marks.nothing)
-    await marks.reached(total, SECONDS + 5)
-    return {"done": 1.0, **late(marks.STARTS, lambda k: first + k * SECONDS / total)}
+        loop.call_at(first + number / size + offset, marks.nothing)
+    await marks.reached(total, at.seconds + 5)
+    return {"done": 1.0, **late(marks.STARTS, lambda k: first + k / size)}
 
 
 async def now(at: Place, size: int) -> Seen:
@@ -112,8 +118,7 @@ async def now(at: Place, size: int) -> Seen:
     await one.go()
     await asyncio.sleep(1)
     for number in range(size):
-        asked = time.time()
-        await one.run_now()
+        asked = await one.run_now()
         await marks.reached(number + 1, PATIENCE)
         waits.append((marks.STARTS[number] - asked) * 1_000)
     await one.close()
@@ -137,20 +142,26 @@ async def register(at: Place, size: int) -> Seen:
 
 
 async def idle(at: Place, size: int) -> Seen:
-    """What so many registered tasks cost while none is due, in a process that found them in the store."""
-    one = at.subject
-    if at.key != "aps-memory":
+    """What so many registered tasks cost while none is due, in a process that found them in the store.
+
+    With us one falls due while nobody is there: when it runs the start is over.
+    """
+    one, is_kept = at.subject, at.entry.key not in FORGETFUL
+    if is_kept:
         await asyncio.to_thread(_fill, at, size)
-    began = time.perf_counter()
+        await asyncio.sleep(LEAD)
+    began, wall = time.perf_counter(), time.time()
     await one.open(at.folder)
-    if at.key == "aps-memory":
+    if not is_kept:
         await one.add_later(0, size)
     await one.go()
     seen = {"start_ms": (time.perf_counter() - began) * 1_000}
+    if isinstance(one, Peregrine) and await marks.reached(1, PATIENCE):
+        seen["first_ms"] = (marks.STARTS[0] - wall) * 1_000
     await asyncio.sleep(2)
     spent = one.spent()
     await asyncio.sleep(IDLE_SECONDS)
-    seen |= {"cpu_percent": (one.spent() - spent) / IDLE_SECONDS * 100, "memory_mib": _memory()}
+    seen |= {"cpu_percent": (one.spent() - spent) / IDLE_SECONDS * 100, "memory_mib": one.memory()}
     if isinstance(one, Peregrine):
         seen["page_ms"] = await _page_of_tasks(one)
     await one.close()
@@ -158,7 +169,7 @@ async def idle(at: Place, size: int) -> Seen:
 
 
 def _fill(at: Place, size: int) -> None:
-    words = [sys.executable, "-m", "benchmarks.scenes", "fill", at.key, str(size), str(at.folder)]
+    words = [sys.executable, "-m", "benchmarks.scenes", "fill", at.entry.key, str(size), "0", str(at.folder)]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -167,15 +178,11 @@ async def fill(at: Place, size: int) -> Seen:
     await at.subject.open(at.folder)
     if isinstance(at.subject, Peregrine):
         await at.subject.add_bulk(0, size)
+        await at.subject.add_soon()
     else:
         await at.subject.add_later(0, size)
     await at.subject.close()
     return {}
-
-
-def _memory() -> float:
-    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1_024
 
 
 async def _page_of_tasks(one: Peregrine) -> float:
@@ -195,12 +202,21 @@ async def history(at: Place, size: int) -> Seen:
     assert isinstance(one, Peregrine)
     await one.open(at.folder)
     await _worked_off(one, batch)  # what is warm the second time must be warm for both
-    empty, page_empty = await _worked_off(one, batch), await _page_of_executions(one)
+    empty, page_empty, stats_empty = await _worked_off(one, batch), await _page_of_runs(one), await _statistics(one)
+    began = time.perf_counter()
     for done in range(2 * batch, size, 20_000):
         await _worked_off(one, min(20_000, size - done))
-    full, page_full = await _worked_off(one, batch), await _page_of_executions(one)
+        marks.STARTS.clear()
+    filled = time.perf_counter() - began
+    full, page_full, stats_full = await _worked_off(one, batch), await _page_of_runs(one), await _statistics(one)
     await one.close()
-    return {"rate_ratio": empty / full, "page_ms": page_full, "page_ratio": page_full / page_empty}
+    return {
+        "rate_ratio": empty / full,
+        "page_ms": page_full,
+        "page_ratio": page_full / page_empty,
+        "stats_ratio": stats_full / stats_empty,
+        "fill_s": filled,
+    }
 
 
 async def _worked_off(one: Peregrine, count: int) -> float:
@@ -215,7 +231,7 @@ async def _worked_off(one: Peregrine, count: int) -> float:
     return count / took
 
 
-async def _page_of_executions(one: Peregrine) -> float:
+async def _page_of_runs(one: Peregrine) -> float:
     from peregrine.domain.query import ExecutionFilter, PageRequest
 
     began = time.perf_counter()
@@ -224,32 +240,45 @@ async def _page_of_executions(one: Peregrine) -> float:
     return (time.perf_counter() - began) / PAGES * 1_000
 
 
+async def _statistics(one: Peregrine) -> float:
+    began = time.perf_counter()
+    for _ in range(PAGES):
+        await one.store.statistics(one.clock.now())
+    return (time.perf_counter() - began) / PAGES * 1_000
+
+
+async def pages(at: Place, size: int) -> Seen:
+    """See ``doors.pages``."""
+    assert isinstance(at.subject, Service)
+    return await doors.pages(at.subject, at.folder, size)
+
+
+async def calls(at: Place, size: int) -> Seen:
+    """See ``doors.calls``."""
+    return await doors.calls(at.folder, size)
+
+
 Scene: TypeAlias = Callable[[Place, int], Awaitable[Seen]]
 SCENES: Final[dict[str, Scene]] = {
-    one.__name__: one for one in (backlog, burst, spread, now, register, idle, history, fill)
+    one.__name__: one for one in (backlog, burst, spread, now, register, idle, history, pages, calls, fill)
 }
 
 
-async def _measure(scene: str, key: str, size: int, folder: Path) -> Seen:
-    if key == "bare-loop":
-        return await bare_loop(size)
-    entry = next(one for one in SUBJECTS if one.key == key)
-    return await SCENES[scene](Place(key, entry.make(), folder), size)
-
-
 def main() -> None:
-    """Measure one thing and say what came of it."""
+    """Measure one thing and say what came of it: SCENE SUBJECT SIZE SECONDS, and the folder if it is there already."""
     import uvloop
 
-    scene, key, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    said: dict[str, Any]
-    if len(sys.argv) > 4:
-        said = uvloop.run(_measure(scene, key, size, Path(sys.argv[4])))
-    else:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            said = uvloop.run(_measure(scene, key, size, Path(folder)))
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
+    scene, key, size, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    measure = bare_loop if key == BARE.key else SCENES[scene]
+    entry = BY_KEY[key]
+    with tempfile.TemporaryDirectory(prefix="bench-") as own:
+        folder = Path(sys.argv[5] if len(sys.argv) > 5 else own)
+        told = uvloop.run(_measured(measure, Place(entry, entry.make(), folder, seconds), size))
+    print(json.dumps(told))
+
+
+async def _measured(measure: Scene, at: Place, size: int) -> Seen:
+    return await measure(at, size)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""What is measured with HTTP in between: pages of tasks that are asked for, and tasks that are requests themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.subjects.ours import CALLS_AT_ONCE, PeregrineCalls
+from benchmarks.subjects.processes import Helpers
+from benchmarks.subjects.service import Service
+
+TURNS: Final = 5
+TURN_SECONDS: Final = 1.5
+CONNECTIONS: Final = 16
+_LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+class _Asker(asyncio.Protocol):
+    """Asks the same again as soon as the answer is there."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._heard = b""
+        self.answers = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        head, end, body = self._heard.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head) if end else None
+        if length is not None and len(body) >= int(length[1]):
+            if not head.startswith(b"HTTP/1.1 2"):
+                raise SystemExit(f"refused: {head[:100]!r}")
+            self._heard = b""
+            self.answers += 1
+            self.transport.write(self._request)
+
+
+async def _answers_a_second(port: int, request: bytes) -> float:
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: _Asker(request), "127.0.0.1", port) for _ in range(CONNECTIONS)]
+    askers, began = [asker for _, asker in made], time.perf_counter()
+    before = sum(asker.answers for asker in askers)
+    await asyncio.sleep(TURN_SECONDS)
+    rate = (sum(asker.answers for asker in askers) - before) / (time.perf_counter() - began)
+    for asker in askers:
+        asker.transport.abort()
+    return rate
+
+
+async def _ready_made(helpers: Helpers, how: str, body: bytes) -> int:
+    """The port of a server that has only this to say."""
+    file = helpers.folder / f"{how}.body"
+    file.write_bytes(body)
+    process = helpers.start(["python", "-m", "benchmarks.workers.ready_made", how, str(file)], talks=True)
+    assert process.stdout is not None
+    return int(await asyncio.to_thread(process.stdout.readline))
+
+
+async def pages(service: Service, folder: Path, size: int) -> dict[str, float]:
+    """Pages of so many tasks over HTTP, turn by turn with the same bytes from a server with nothing behind it."""
+    await service.open(folder)
+    await service.add_later(0, size)
+    request = service.request("GET", f"{service.tasks}?page_size={size}")
+    port = await _ready_made(service.helpers, "as-we-do", await service.ask(request))
+    rates, ready = [], []
+    for _ in range(TURNS):
+        rates.append(await _answers_a_second(service.port, request))
+        ready.append(await _answers_a_second(port, request))
+    await service.close()
+    rate, ready_rate = statistics.median(rates), statistics.median(ready)
+    return {"rate": rate, "ready_rate": ready_rate, "share": rate / ready_rate}
+
+
+async def calls(folder: Path, size: int) -> dict[str, float]:
+    """Tasks of type ``http`` until their ends are stored, and as many requests by the bare client in the same loop."""
+    helpers = Helpers(folder)
+    url = f"http://127.0.0.1:{await _ready_made(helpers, 'barely', b'ok')}/"
+    bare = await _bare(url, size)
+    one = PeregrineCalls(url)
+    await one.open(folder)
+    await one.add_due(size)
+    began = time.perf_counter()
+    await one.go()
+    await one.until_recorded(size)
+    rate = size / (time.perf_counter() - began)
+    await one.close()
+    helpers.stop()
+    return {"rate": rate, "bare_rate": bare, "share": rate / bare}
+
+
+async def _bare(url: str, size: int) -> float:
+    """Requests a second of the client that the tasks are sent with, used as its documentation says."""
+    import aiohttp
+
+    left = iter(range(size))
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def ask() -> None:
+            for _ in left:
+                async with session.get(url) as answer:
+                    await answer.read()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(ask() for _ in range(CALLS_AT_ONCE)))
+        return size / (time.perf_counter() - began)

@@ -1,0 +1,1 @@
+"""What peers that work in processes of their own load there."""
