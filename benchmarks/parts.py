@@ -32,7 +32,7 @@ class Part:
     who: Sequence[str]
     columns: dict[str, str]
     size: int | None = None
-    seconds: int = 8
+    seconds: int = 6
     """How long a scene with a clock lasts."""
     rounds: int = 1
     """How often it is measured, if nobody says otherwise."""
@@ -72,11 +72,10 @@ SMALL_BURST: Final = Part(
 MINUTE: Final = Part("burst", "5,000 runs on each second, for a minute", US, LATE, 5_000, seconds=60)
 SPREAD: Final = Part(
     "spread", "1,000 runs spread over each second", (*US, "bare-loop", "aps-wal", "aps-memory", "bullmq"), LATE, 1_000,
-    rounds=2,
 )  # fmt: skip
 REGISTER: Final = Part(
     "register", "Registering", (*US, "service", *LOCAL, "saq", "taskiq", "rq", "bullmq", *IN_NODE),
-    {"rate": "one by one, a second", "bulk_rate": "in bulk"}, 1_000, rounds=3, level=0,
+    {"rate": "one by one, a second", "bulk_rate": "in bulk"}, 1_000, rounds=2, level=0,
 )  # fmt: skip
 IDLES: Final = {
     1_000: Part("idle", "1,000 tasks, none due", (*US, "aps-wal", "aps-memory", *IN_NODE), OUR_IDLE, 1_000),

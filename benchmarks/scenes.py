@@ -76,7 +76,7 @@ async def _ticking(at: Place, size: int, *, spread: bool) -> Seen:
     await one.open(at.folder)
     # Registering takes a while itself, and nothing may fall due meanwhile.
     registered = size if at.entry.recurs and not spread else total
-    first = math.ceil(time.time() + LEAD + 3 + 3 * registered / at.entry.pace)
+    first = math.ceil(time.time() + LEAD + 3 + 2 * registered / at.entry.pace)
     await one.add_ticks(size, first, at.seconds, spread=spread)
     if time.time() > first - LEAD:
         raise SystemExit("registering took too long; the measurement would be wrong")

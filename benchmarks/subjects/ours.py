@@ -26,7 +26,8 @@ class Peregrine:
         from peregrine.coordination.clock import SystemClock
         from peregrine.stores.sqlite.store import SqliteStore
 
-        self.clock, self.store = SystemClock(), SqliteStore(folder / "store.sqlite3")
+        self.clock: Any = SystemClock()
+        self.store = SqliteStore(folder / "store.sqlite3")
         self.engine: Any = None
         self._number = 0
         # The store counts by days: whoever asks from this one on misses nothing when midnight passes.

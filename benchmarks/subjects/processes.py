@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -101,13 +102,25 @@ class Helpers:
 
 
 def end_session(session: int) -> None:
-    """End every process of a session, for its leader may have ended without its helpers."""
-    for pid in list(_pids()):
+    """End every process of a session, for its leader may have ended without its helpers; they are gone after it."""
+    until = time.monotonic() + PATIENCE
+    while (left := _living(session)) and time.monotonic() < until:
+        for pid in left:
+            _kill(pid)
+        time.sleep(0.01)
+
+
+def _living(session: int) -> list[int]:
+    """Who is of a session and not dead; a dead one may wait for its parent to notice."""
+    found = []
+    for pid in _pids():
         try:
-            if int(_stat(pid)[3]) == session:
-                _kill(pid)
+            state, _, _, of, *_ = _stat(pid)
         except OSError:
             continue
+        if int(of) == session and state not in "ZX":
+            found.append(pid)
+    return found
 
 
 def _kill(pid: int) -> None:
