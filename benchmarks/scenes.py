@@ -26,6 +26,8 @@ from benchmarks.subjects.subject import Entry, Subject
 
 Seen: TypeAlias = dict[str, float]
 PATIENCE: Final = 120.0
+FEW: Final = 200
+FAR_SECONDS: Final = 1_200
 TAIL: Final = 15
 """Seconds that late runs of a scene with a clock are waited for after its end."""
 FORGETFUL: Final = ("aps-memory", "node-cron", "croner")
@@ -75,8 +77,9 @@ async def _ticking(at: Place, size: int, *, spread: bool) -> Seen:
     one, total = at.subject, size * at.seconds
     await one.open(at.folder)
     # Registering takes a while itself, and nothing may fall due meanwhile.
-    registered = size if at.entry.recurs and not spread else total
-    first = math.ceil(time.time() + LEAD + 3 + 2 * registered / at.entry.pace)
+    is_each = spread or not at.entry.recurs
+    each = await _each_takes(one, spread=spread) if is_each else 1 / at.entry.pace
+    first = math.ceil(time.time() + LEAD + 3 + 2 * (total if is_each else size) * each)
     await one.add_ticks(size, first, at.seconds, spread=spread)
     if time.time() > first - LEAD:
         raise SystemExit("registering took too long; the measurement would be wrong")
@@ -89,6 +92,13 @@ async def _ticking(at: Place, size: int, *, spread: bool) -> Seen:
         raise SystemExit("nothing began")
     in_time = sum(start < first + at.seconds for start in starts)
     return {"done": in_time / total, **late(starts, lambda k: first + (k / size if spread else k // size))}
+
+
+async def _each_takes(one: Subject, *, spread: bool) -> float:
+    """Seconds for registering one run, seen by registering some that are never due here."""
+    began = time.perf_counter()
+    await one.add_ticks(FEW, math.ceil(time.time() + FAR_SECONDS), 1, spread=spread)
+    return (time.perf_counter() - began) / FEW
 
 
 def late(starts: Sequence[float], due: Callable[[int], float]) -> Seen:

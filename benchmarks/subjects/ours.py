@@ -99,12 +99,12 @@ class Peregrine:
             # A schedule has whole seconds; what falls due between them is asked for with its moment.
             from peregrine.testing.builders import a_new_execution
 
-            await self.store.create_tasks([self._task("t0", "@manual")])
+            await self.store.create_tasks([self._task(f"t{first}", "@manual")])
             total = count * seconds
             new = [
                 a_new_execution(
-                    f"s{n}",
-                    "t0",
+                    f"s{first}-{n}",
+                    f"t{first}",
                     queued_at=self.clock.now(),
                     available_at=first * 1_000 + n * seconds * 1_000 // total,
                 )
