@@ -11,6 +11,7 @@ from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import Duration, Moment
 from peregrine.domain.payload import Kind, Payload
 from peregrine.domain.policy import Policy, Priority
+from peregrine.domain.record import record
 from peregrine.domain.trigger import DstGap, DstOverlap, Trigger, parse_trigger
 
 TRIGGERS_MAX: Final = 16_384
@@ -117,7 +118,7 @@ class Task:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Tally:
     """What the ended executions of a task add up to, and its last one. Counted by the store with each settlement."""
 
@@ -154,7 +155,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TaskView:
     """A task as a reader sees it: the definition, where its schedule stands, and what its executions added up to."""
 
