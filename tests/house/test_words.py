@@ -26,7 +26,10 @@ SECOND_WORD = {
 EMPTY_ENDINGS = {"data", "info", "obj"}
 EMPTY_VERBS = {"process", "handle"}
 # Names that a library calls by that name; the reason stands beside each.
-NAMED_BY_OTHERS = {"timeout_keep_alive_handler": "uvicorn's HttpToolsProtocol"}
+NAMED_BY_OTHERS = {
+    "get_route_handler": "FastAPI's APIRoute",
+    "timeout_keep_alive_handler": "uvicorn's HttpToolsProtocol",
+}
 
 
 def words_of(name: str) -> list[str]:
