@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from benchmarks.subjects.processes import own_memory, own_time
 QUEUE_MAX: Final = 10**6
 SLOTS: Final = 1_000
 CALLS_AT_ONCE: Final = 100
+SWITCH_SECONDS: Final = 0.0002
+"""As ``peregrine serve`` has it."""
 
 
 class Peregrine:
@@ -26,6 +29,7 @@ class Peregrine:
         from peregrine.coordination.clock import SystemClock
         from peregrine.stores.sqlite.store import SqliteStore
 
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.clock: Any = SystemClock()
         self.store = SqliteStore(folder / "store.sqlite3")
         self.engine: Any = None

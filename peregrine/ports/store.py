@@ -37,10 +37,12 @@ class DueBatch:
 
 @dataclass(frozen=True, slots=True)
 class ClaimBatch:
-    """What the claimer got, and when a queued execution that is not available yet becomes so (None: none waits)."""
+    """What the claimer got, and when it is worth while to ask again."""
 
     claims: Sequence[Claim]
     next_available_at: Moment | None
+    """When a queued execution that is not available yet becomes so. None: none waits, or the claimer got as many as it
+    asked for, and had better ask again as soon as it has room."""
 
 
 class PlanVerdict(StrEnum):

@@ -321,6 +321,8 @@ class MemoryStore:
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         chosen = list(islice(self._eligible(request.now), max(0, request.limit)))
         claims = [self._start(row, request) for row in chosen]
+        if len(claims) >= request.limit:
+            return ClaimBatch(claims, None)
         waiting = [available_at for _, available_at, _, _ in self._queue if available_at > request.now]
         return ClaimBatch(claims, min(waiting, default=None))
 

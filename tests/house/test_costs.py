@@ -169,8 +169,8 @@ async def ask_for(store: SqliteStore, name: str) -> None:
 
 
 def test_an_execution_is_planned_claimed_and_settled_in_few_steps(tmp_path: Path) -> None:
-    """Four statements each: it is queued, its task moves on, it ends, its task's count grows. The claim of many is one
-    statement; the rest is per turn, and turns are few."""
+    """Each statement works off many: for a thousand there are some 80 that write, not thousands (decision 0112). A busy
+    machine splits turns, so there may be a few times as many."""
 
     async def test(store: CountedStore) -> None:
         await make_due(store, "task")
@@ -179,8 +179,8 @@ def test_an_execution_is_planned_claimed_and_settled_in_few_steps(tmp_path: Path
 
         await work_off(store)
 
-        assert store.ran["INSERT"] + store.ran["UPDATE"] <= 4 * COUNT + 50
-        assert store.ran.total() <= 4 * COUNT + 250
+        assert store.ran["INSERT"] + store.ran["UPDATE"] <= COUNT // 4
+        assert store.ran.total() <= COUNT // 2
         assert store.ran["COMMIT"] <= 25
         assert store.writing <= 500 * COUNT
 

@@ -235,6 +235,9 @@ PARTS = {
 
 def plan_of(db: apsw.Connection, text: str) -> list[str]:
     """The steps that SQLite would take."""
+    if "{rows}" in text:
+        places = re.findall(r"column(\d+)", text) or range(1, text.split(")", 1)[0].count(",") + 2)
+        text = text.replace("{rows}", ", ".join([f"({', '.join('1' * max(map(int, places)))})"] * 2))
     for part, example in PARTS.items():
         text = text.replace(f"{{{part}}}", example)
     numbers = apsw.carray(array("q", [1]))
@@ -252,7 +255,11 @@ def test_no_query_looks_through_a_table(name: str, folder: Path) -> None:
     steps = plan_of(db, SQL[name])
 
     db.close()
-    whole = [step for step in steps if re.match(r"SCAN (?!carray|c\b|json_each|\()", step) and " USING " not in step]
+    whole = [
+        step
+        for step in steps
+        if re.match(r"SCAN (?!carray|[cr]\b|\d+-ROW VALUES|json_each|\()", step) and " USING " not in step
+    ]
     assert not whole or name in MAY_LOOK_THROUGH, whole
 
 

@@ -91,11 +91,11 @@ class Claiming:
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         batch = _Batch(request)
         if request.limit < 1:
-            return ClaimBatch([], await self._next_available(request.now))
+            return ClaimBatch([], None)
         _, next_available_at = await both(self._fill(batch), self._next_available(request.now))
         claims = [claim_of(one, self._definitions.task(batch.tasks[one["task_id"]])) for one in batch.claimed]
         self._rivalry = min(self._rivalry + 1, RIVALRY_MAX) if batch.rivals else max(0, self._rivalry - 1)
-        return ClaimBatch(claims, next_available_at)
+        return ClaimBatch(claims, None if len(claims) >= request.limit else next_available_at)
 
     async def _next_available(self, now: Moment) -> Moment | None:
         later = {"status": WAITS, "available_at": {"$gt": date(now)}}

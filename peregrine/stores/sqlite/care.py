@@ -42,7 +42,7 @@ def reanchor(db: apsw.Connection, definitions: Definitions, beyond: Moment, now:
     found = list(db.execute(SQL["strayed"], (beyond,)))
     tasks = steps.tasks_of(db, definitions, [stamp for _, stamp in found])
     coming = {stamp: rows.beyond(task.next_run_if_readable(now)) for stamp, task in tasks.items()}
-    db.executemany(SQL["advance"], [(no, now, coming[stamp]) for no, stamp in found])
+    steps.write_rows(db, "advance", [(no, now, coming[stamp]) for no, stamp in found])
     late = [(seq, now, rank(rows.PRIORITIES[priority], now)) for seq, priority in db.execute(SQL["put_off"], (beyond,))]
     db.executemany(SQL["make_available"], late)
     return len(found) + len(late)

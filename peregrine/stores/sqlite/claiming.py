@@ -9,55 +9,57 @@ import apsw
 
 from peregrine.domain.execution import Claim, Running
 from peregrine.domain.ids import ExecutionId, WorkerId
-from peregrine.domain.moment import Moment
 from peregrine.domain.policy import Priority, rank
 from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
+from peregrine.stores.sqlite.rows import Row
 from peregrine.stores.sqlite.stretches import Stretches
 
 _HIGHEST: Final = max(Priority)
 
 
 def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) -> ClaimBatch:
-    chosen = _choose(db, request.now, request.limit)
     claims: list[Claim] = []
-    if chosen:
-        seqs = steps.integers(chosen)
-        worker_no = steps.number_of(db, "worker", request.worker_id)
-        mark = rows.claim_mark(request.claim_id)
-        db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
-        steps.spread_listed(db, seqs, request.now)
-        stretches = Stretches()
-        stretches.add(request.now, listed=len(chosen))
-        stretches.write(db)
-        steps.count_queued(db, -len(chosen))
-        tasks = steps.tasks_of(db, definitions, list(chosen.values()))
-        started = db.execute(SQL["claims"], (apsw.carray(seqs),))
-        claims = [rows.claim(row, tasks[chosen[row[13]]], request.worker_id) for row in started]
-    lowest = rank(_HIGHEST, request.now)
-    row = db.execute(SQL["next_available_at"], (request.now, lowest)).fetchone()
-    return ClaimBatch(claims, None if row is None else row[0])
+    while len(claims) < request.limit:
+        wanted = request.limit - len(claims)
+        found = steps.told(db, SQL["waiting"], (request.now, wanted))
+        claims += _start(db, definitions, request, _one_each(found))
+        # What was looked at and not taken waits for those that run now, and is not found again.
+        if len(found) < wanted:
+            lowest = rank(_HIGHEST, request.now)
+            row = db.execute(SQL["next_available_at"], (request.now, lowest)).fetchone()
+            return ClaimBatch(claims, None if row is None else row[0])
+    return ClaimBatch(claims, None)
 
 
-def _choose(db: apsw.Connection, now: Moment, limit: int) -> dict[int, int]:
-    """The numbers of what to claim, in the order of the queue, each with the stamp of its task."""
-    chosen: dict[int, int] = {}
+def _one_each(waiting: Sequence[Row]) -> list[Row]:
+    """*waiting* without what its task can't run beside an earlier one of them."""
+    chosen: list[Row] = []
     offered: set[int] = set()
-    if limit < 1:
-        return chosen
-    waiting = db.execute(SQL["waiting"], (now,))
-    for seq, task_no, stamp, overlaps in waiting:
-        if not overlaps:
-            if task_no in offered:
-                continue
+    for row in waiting:
+        *_, task_no, overlaps = row
+        if overlaps or task_no not in offered:
+            chosen.append(row)
             offered.add(task_no)
-        chosen[seq] = stamp
-        if len(chosen) == limit:
-            break
-    waiting.close()
     return chosen
+
+
+def _start(db: apsw.Connection, definitions: Definitions, request: ClaimRequest, chosen: Sequence[Row]) -> list[Claim]:
+    if not chosen:
+        return []
+    seqs = steps.integers(row[14] for row in chosen)
+    worker_no = steps.number_of(db, "worker", request.worker_id)
+    mark = rows.claim_mark(request.claim_id)
+    db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
+    steps.spread_listed(db, seqs, request.now)
+    stretches = Stretches()
+    stretches.add(request.now, listed=len(chosen))
+    stretches.write(db)
+    steps.count_queued(db, -len(chosen))
+    tasks = steps.tasks_of(db, definitions, [row[13] for row in chosen])
+    return [rows.claim(row, tasks[row[13]], request.worker_id) for row in chosen]
 
 
 def claimed_by(db: apsw.Connection, definitions: Definitions, claim_id: str) -> Sequence[Claim]:

@@ -141,7 +141,7 @@ def _lay_task(db: apsw.Connection, stored: StoredTask) -> int:
         ),
     )
     if tally.last_error is not None:
-        db.execute(SQL["put_task_error"], (no, tally.last_error))
+        steps.write_rows(db, "put_task_error", [(no, tally.last_error)])
     return 1
 
 
@@ -235,7 +235,7 @@ def _lay_beside(db: apsw.Connection, seq: int, one: Execution, details: Mapping[
         steps.spread_listed(db, [seq], one.listed_at)
     if one.output or one.error is not None or one.truncated or one.detail:
         detail = rows.json_text(one.detail) if one.detail else rows.NO_DETAIL
-        db.execute(SQL["put_result"], (seq, one.output, one.error, one.truncated, detail))
+        steps.write_rows(db, "put_result", [(seq, one.output, one.error, one.truncated, detail)])
     ended = [attempt for attempt in one.attempts if attempt.outcome is not None]
     apart = ended[:-1] if ended and _stands_in_row(ended[-1], one) else ended
     for attempt in apart:

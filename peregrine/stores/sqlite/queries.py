@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -24,6 +25,12 @@ def for_one(text: str) -> str:
     """A query that works off a list of texts, for one text."""
     assert "carray(?1) c" in text
     return text.replace("carray(?1) c", "(SELECT ?1 AS value) c")
+
+
+@cache
+def for_rows(name: str, count: int, width: int) -> str:
+    """The statement *name* with ``{rows}`` made places for so many rows, each of *width* values."""
+    return SQL[name].replace("{rows}", ", ".join([f"({', '.join('?' * width)})"] * count))
 
 
 SQL: Final = load((files(__package__) / "queries.sql").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 -- Every statement of the store, by name, each with the line that says what it gives or does. `carray(?)` is a list of
--- numbers or texts given as one value: one step of SQLite works off a whole batch. A name in braces is replaced by
--- other entries of this file, never by anything a caller said.
+-- numbers or texts given as one value: one step of SQLite works off a whole batch, and so it does with `{rows}`, places
+-- for the values of some rows (`steps.write_rows`). What is read in batches is given as one JSON text, in one step too
+-- (`steps.told`). Any other name in braces is replaced by entries of this file, never by anything a caller said.
 --
 -- `state < 2` beside `state = 0` says nothing new, but word for word what the partial index says; SQLite asks for that.
 
@@ -73,11 +74,11 @@ DELETE FROM tasks WHERE no = ?1;
 
 -- name: numbers_of_tasks
 -- The numbers of those of these ids whose tasks exist.
-SELECT t.id, t.no FROM carray(?1) c CROSS JOIN tasks t ON t.id = c.value;
+SELECT json_group_array(json_array(t.id, t.no)) FROM carray(?1) c CROSS JOIN tasks t ON t.id = c.value;
 
 -- name: numbers_of_names
 -- The numbers of the tasks that have these names.
-SELECT t.name, t.no FROM carray(?1) c CROSS JOIN tasks t ON t.name = c.value;
+SELECT json_group_array(json_array(t.name, t.no)) FROM carray(?1) c CROSS JOIN tasks t ON t.name = c.value;
 
 -- name: task_views
 -- Tasks as readers see them, by number, in no order.
@@ -167,10 +168,12 @@ t.no IN (SELECT g.no FROM task_tags g WHERE g.tag IN (SELECT value FROM json_eac
 
 -- name: due
 -- Tasks whose next moment has come, the longest due first.
-SELECT p.stamp, p.cursor, p.next_run_at,
-    (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 0 AND e.task_no = p.no)
-    + (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 1 AND e.task_no = p.no)
-FROM task_progress p INDEXED BY agenda WHERE p.next_run_at <= ?1 ORDER BY p.next_run_at, p.no LIMIT ?2;
+SELECT json_group_array(json_array(stamp, cursor, next_run_at, active))
+FROM (
+    SELECT p.stamp, p.cursor, p.next_run_at,
+        (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 0 AND e.task_no = p.no)
+        + (SELECT count(*) FROM executions e WHERE e.state < 2 AND e.state = 1 AND e.task_no = p.no) AS active
+    FROM task_progress p INDEXED BY agenda WHERE p.next_run_at <= ?1 ORDER BY p.next_run_at, p.no LIMIT ?2);
 
 -- name: next_due_at
 -- The first next moment behind a moment.
@@ -178,18 +181,18 @@ SELECT min(next_run_at) FROM task_progress INDEXED BY agenda WHERE next_run_at >
 
 -- name: progress_of_tasks
 -- What plans are compared with, by task id.
-SELECT t.id, p.no, p.cursor, p.generation
+SELECT json_group_array(json_array(t.id, p.no, p.cursor, p.generation))
 FROM carray(?1) c CROSS JOIN tasks t ON t.id = c.value CROSS JOIN task_progress p ON p.no = t.no;
 
 -- name: advance
--- The cursor and the next moment of a task.
-UPDATE task_progress SET cursor = ?2, next_run_at = ?3 WHERE no = ?1;
+-- The cursors and the next moments of tasks.
+UPDATE task_progress SET cursor = r.column2, next_run_at = r.column3 FROM (VALUES {rows}) r WHERE no = r.column1;
 
 -- name: add_execution
--- One execution that waits, unless its key or id is there.
+-- Executions that wait, each unless its key or id is there.
 INSERT INTO executions (id, task_no, occurrence, key, cause, priority, scheduled_for, queued_at, available_at, rank,
     parameters, requested_by, follows)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING;
+VALUES {rows} ON CONFLICT DO NOTHING;
 
 -- name: spread_scheduled
 -- A segment has new executions, scheduled for moments between two bounds.
@@ -202,8 +205,8 @@ ON CONFLICT (no) DO UPDATE SET scheduled_min = min(scheduled_min, ?2), scheduled
 UPDATE segments SET listed_min = min(listed_min, ?2), listed_max = max(listed_max, ?2) WHERE no = ?1;
 
 -- name: add_skip
--- A range of occurrences that did not run.
-INSERT INTO skips (task_no, first, last, count, reason, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
+-- Ranges of occurrences that did not run.
+INSERT INTO skips (task_no, first, last, count, reason, decided_at) VALUES {rows};
 
 -- name: queued
 -- How many executions wait.
@@ -224,24 +227,25 @@ SELECT seq FROM executions WHERE key = ?1;
 -- ── queued → claimed → settled ──────────────────────────────────────────────────────────────────
 
 -- name: waiting
--- What may be claimed now, in the order of the queue; what a running execution of its task keeps waiting is left out.
-SELECT e.seq, e.task_no, p.stamp, p.overlaps
-FROM executions e INDEXED BY executions_waiting CROSS JOIN task_progress p ON p.no = e.task_no
-WHERE e.state = 0 AND e.rank <= ?1 AND e.available_at <= ?1
-    AND (p.overlaps OR NOT EXISTS (SELECT 1 FROM executions r WHERE r.state < 2 AND r.state = 1 AND r.task_no = e.task_no))
-ORDER BY e.rank, e.available_at, e.seq;
+-- What may be claimed now, in the order of the queue, as the claims will say it; what a running execution of its task
+-- keeps waiting is left out.
+SELECT json_group_array(json_array(id, epoch, attempt, cause, priority, scheduled_for, queued_at, available_at,
+    started_at, parameters, failures, losses, beat, stamp, seq, task_no, overlaps))
+FROM (
+    SELECT e.id, e.epoch + 1 AS epoch, e.attempt + 1 AS attempt, e.cause, e.priority, e.scheduled_for, e.queued_at,
+        e.available_at, ?1 AS started_at, e.parameters, e.failures, e.losses, e.beat, p.stamp, e.seq, e.task_no,
+        p.overlaps
+    FROM executions e INDEXED BY executions_waiting CROSS JOIN task_progress p ON p.no = e.task_no
+    WHERE e.state = 0 AND e.rank <= ?1 AND e.available_at <= ?1
+        AND (p.overlaps OR NOT EXISTS (
+            SELECT 1 FROM executions r WHERE r.state < 2 AND r.state = 1 AND r.task_no = e.task_no))
+    ORDER BY e.rank, e.available_at, e.seq LIMIT ?2);
 
 -- name: start
 -- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now.
 UPDATE executions SET state = 1, attempt = attempt + 1, epoch = epoch + 1, worker_no = ?2, claim_mark = ?3,
     started_at = ?4, listed_at = ?4
 WHERE seq IN carray(?1);
-
--- name: claims
--- What the claims of running executions hold, by number. (Asked for after `start`: RETURNING costs a table in between.)
-SELECT e.id, e.epoch, e.attempt, e.cause, e.priority, e.scheduled_for, e.queued_at, e.available_at, e.started_at,
-    e.parameters, e.failures, e.losses, e.beat, e.seq
-FROM carray(?1) c CROSS JOIN executions e ON e.seq = c.value;
 
 -- name: next_available_at
 -- When the first of those that wait for their moment gets there; ?2 is the lowest rank that such a one can have.
@@ -269,7 +273,7 @@ WHERE e.state < 2 AND e.state = 1 AND e.claim_mark = ?1 ORDER BY e.rank, e.avail
 
 -- name: claims_of
 -- What a renewal looks at, by execution id.
-SELECT e.id, e.seq, e.epoch, e.cancel_requested
+SELECT json_group_array(json_array(e.id, e.seq, e.epoch, e.cancel_requested))
 FROM carray(?1) c CROSS JOIN executions e ON e.id = c.value WHERE e.state = 1;
 
 -- name: renew
@@ -278,25 +282,26 @@ UPDATE executions SET beat = beat + 1 WHERE seq IN carray(?1);
 
 -- name: settled_against
 -- What a settlement is compared with, by execution id.
-SELECT e.id, e.seq, e.task_no, e.state, e.epoch, e.beat, e.attempt, e.priority, e.available_at, e.cancel_requested,
-    e.started_at, w.id
+SELECT json_group_array(json_array(e.id, e.seq, e.task_no, e.state, e.epoch, e.beat, e.attempt, e.priority,
+    e.available_at, e.cancel_requested, e.started_at, w.id))
 FROM carray(?1) c CROSS JOIN executions e ON e.id = c.value LEFT JOIN worker_ids w ON w.no = e.worker_no;
 
 -- name: end_execution
--- The last attempt of an execution has ended.
-UPDATE executions SET state = ?2, failures = ?3, losses = ?4, completed_at = ?5, outcome = ?6, attempt_outcome = ?7
-WHERE seq = ?1;
+-- The last attempts of executions have ended.
+UPDATE executions SET state = r.column2, failures = r.column3, losses = r.column4, completed_at = r.column5,
+    outcome = r.column6, attempt_outcome = r.column7
+FROM (VALUES {rows}) r WHERE seq = r.column1;
 
 -- name: queue_again
--- An attempt has ended and the execution waits for the next.
-UPDATE executions SET state = 0, epoch = epoch + 1, available_at = ?2, rank = ?3, failures = ?4, losses = ?5,
-    completed_at = NULL, outcome = ?6, attempt_outcome = NULL, listed_at = NULL
-WHERE seq = ?1;
+-- Attempts have ended and the executions wait for their next.
+UPDATE executions SET state = 0, epoch = epoch + 1, available_at = r.column2, rank = r.column3, failures = r.column4,
+    losses = r.column5, completed_at = NULL, outcome = r.column6, attempt_outcome = NULL, listed_at = NULL
+FROM (VALUES {rows}) r WHERE seq = r.column1;
 
 -- name: add_attempt
--- An ended attempt that does not stand in the row of its execution.
+-- Ended attempts that do not stand in the rows of their executions.
 INSERT INTO attempts (seq, attempt, epoch, worker_no, started_at, completed_at, outcome, error, detail)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+VALUES {rows}
 ON CONFLICT DO UPDATE SET worker_no = excluded.worker_no, started_at = excluded.started_at,
     completed_at = excluded.completed_at, outcome = excluded.outcome, error = excluded.error,
     detail = ifnull(excluded.detail, detail);
@@ -310,8 +315,8 @@ SELECT a.epoch, a.detail FROM executions e JOIN attempts a ON a.seq = e.seq WHER
 UPDATE executions SET attempt_outcome = NULL WHERE seq = ?1;
 
 -- name: put_result
--- What an attempt left behind.
-INSERT INTO results (seq, output, error, truncated, detail) VALUES (?1, ?2, ?3, ?4, ?5)
+-- What attempts left behind.
+INSERT INTO results (seq, output, error, truncated, detail) VALUES {rows}
 ON CONFLICT (seq) DO UPDATE SET output = excluded.output, error = excluded.error, truncated = excluded.truncated,
     detail = excluded.detail;
 
@@ -321,15 +326,17 @@ INSERT INTO results (seq, output, error, truncated, detail) VALUES (?1, ?2, ?3, 
 ON CONFLICT (seq) DO UPDATE SET output = excluded.output, error = excluded.error;
 
 -- name: tally
--- One more ended execution of a task: ?2 succeeded, ?3 start (NULL: it never started), ?4 its runtime.
-UPDATE task_progress SET total_runs = total_runs + 1, success_count = success_count + ?2,
-    runtime_total = runtime_total + ifnull(?4, 0), last_run_at = ifnull(?3, last_run_at),
-    last_duration = ifnull(?4, last_duration), last_succeeded = ?2
-WHERE no = ?1;
+-- More ended executions of tasks: 2 how many, 3 of them succeeded, 4 their runtimes' sum, 5 start and 6 runtime of the
+-- last that ever started (NULL: none), 7 whether the last succeeded.
+UPDATE task_progress SET total_runs = total_runs + r.column2, success_count = success_count + r.column3,
+    runtime_total = runtime_total + r.column4, last_run_at = ifnull(r.column5, last_run_at),
+    last_duration = ifnull(r.column6, last_duration), last_succeeded = r.column7
+FROM (VALUES {rows}) r WHERE no = r.column1;
 
 -- name: put_task_error
--- The error of a task's last run.
-INSERT INTO task_errors (no, error) SELECT no, ?2 FROM task_progress WHERE no = ?1
+-- The errors of tasks' last runs.
+INSERT INTO task_errors (no, error)
+SELECT p.no, r.column2 FROM (VALUES {rows}) r CROSS JOIN task_progress p ON p.no = r.column1 WHERE true
 ON CONFLICT (no) DO UPDATE SET error = excluded.error;
 
 -- name: count_day

@@ -17,7 +17,7 @@ from peregrine.stores.sqlite.queries import SQL
 
 
 def due(db: apsw.Connection, definitions: Definitions, now: Moment, limit: int) -> DueBatch:
-    found = list(db.execute(SQL["due"], (now, max(limit, 0) + 1)))
+    found = steps.told(db, SQL["due"], (now, max(limit, 0) + 1))
     queued = steps.number(db, SQL["queued"])
     if len(found) > limit:
         next_due_at = found[limit][2]
@@ -52,8 +52,9 @@ def _write_plans(db: apsw.Connection, plans: Sequence[tuple[int, Plan]], now: Mo
     steps.queue_up(db, [new for _, plan in plans for new in plan.executions], {plan.task_id: no for no, plan in plans})
     skips = [(no, skip.first, skip.last, skip.count, skip.reason, now) for no, plan in plans for skip in plan.skips]
     if skips:
-        db.executemany(SQL["add_skip"], skips)
-    db.executemany(SQL["advance"], [(no, plan.cursor_after, rows.beyond(plan.next_run_at)) for no, plan in plans])
+        steps.write_rows(db, "add_skip", skips)
+    moved = [(no, plan.cursor_after, rows.beyond(plan.next_run_at)) for no, plan in plans]
+    steps.write_rows(db, "advance", moved)
 
 
 def enqueue(db: apsw.Connection, new: NewExecution, queue_limit: int) -> Execution:

@@ -100,6 +100,12 @@ def json_object(text: str) -> JsonObject:
     return value
 
 
+def json_list(text: str) -> list[Any]:
+    """The list that *text* says."""
+    value: list[Any] = _from_json(text)
+    return value
+
+
 def beyond(moment: Moment | None) -> Moment:
     """*moment* as it is stored where None must sort last."""
     return NEVER if moment is None else moment

@@ -74,7 +74,7 @@ def _settle_late(db: apsw.Connection, settlement: Settlement, seq: int) -> Settl
         for attempt in attempts:
             if attempt.epoch == settlement.epoch and attempt.outcome is AttemptOutcome.LOST:
                 worker_no = steps.number_of(db, "worker", attempt.worker_id)
-                db.execute(SQL["add_attempt"], rows.attempt_row(seq, attempt.noting_late(late), worker_no))
+                steps.write_rows(db, "add_attempt", [rows.attempt_row(seq, attempt.noting_late(late), worker_no)])
                 db.execute(SQL["forget_attempt_outcome"], (seq,))
     return SettleVerdict.STALE
 
@@ -128,17 +128,18 @@ class _SettleBatch:
     def write(self) -> None:
         db = self._db
         if self._ended:
-            db.executemany(SQL["end_execution"], self._ended)
+            steps.write_rows(db, "end_execution", self._ended)
         if self._again:
-            db.executemany(SQL["queue_again"], self._again)
+            steps.write_rows(db, "queue_again", self._again)
             steps.count_queued(db, len(self._again))
         if self._results:
-            db.executemany(SQL["put_result"], self._results)
+            steps.write_rows(db, "put_result", self._results)
         if self._attempts:
             workers = {written.attempt.worker_id for _, written in self._attempts}
             numbers = {id: steps.number_of(db, "worker", id) for id in workers}
-            db.executemany(
-                SQL["add_attempt"],
+            steps.write_rows(
+                db,
+                "add_attempt",
                 [
                     rows.attempt_row(
                         seq,
@@ -170,7 +171,7 @@ class _Tallies:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
-        self._tasks: list[Row] = []
+        self._tasks: dict[int, list[Any]] = {}
         self._errors: dict[int, str | None] = {}
         self._days = Days()
 
@@ -178,7 +179,15 @@ class _Tallies:
         """One more; *failure* says its error, None that it succeeded."""
         succeeded = failure is None
         runtime = None if started_at is None else max(0, ended_at - started_at)
-        self._tasks.append((task_no, succeeded, started_at, runtime))
+        sums = self._tasks.get(task_no)
+        if sums is None:
+            sums = self._tasks[task_no] = [0, 0, 0, None, None, False]
+        sums[0] += 1
+        sums[1] += succeeded
+        if runtime is not None:
+            sums[2] += runtime
+            sums[3], sums[4] = started_at, runtime
+        sums[5] = succeeded
         if failure is not None:
             self._errors[task_no] = failure if isinstance(failure, str) else failure.error
         self._days.add(ended_at, runtime, 1, succeeded=succeeded)
@@ -186,9 +195,9 @@ class _Tallies:
     def write(self) -> None:
         if not self._tasks:
             return
-        self._db.executemany(SQL["tally"], self._tasks)
+        steps.write_rows(self._db, "tally", [(no, *sums) for no, sums in self._tasks.items()])
         if self._errors:
-            self._db.executemany(SQL["put_task_error"], list(self._errors.items()))
+            steps.write_rows(self._db, "put_task_error", list(self._errors.items()))
         self._days.write(self._db)
 
 

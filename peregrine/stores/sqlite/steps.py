@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, Final, TypeVar
 
 import apsw
 
@@ -14,10 +15,13 @@ from peregrine.domain.moment import Moment
 from peregrine.domain.task import Task
 from peregrine.stores.sqlite import rows
 from peregrine.stores.sqlite.definitions import Definitions
-from peregrine.stores.sqlite.queries import SQL, SQL_FOR_ONE
+from peregrine.stores.sqlite.queries import SQL, SQL_FOR_ONE, for_rows
 from peregrine.stores.sqlite.rows import Row
 
 Item = TypeVar("Item")
+
+CHUNKS: Final = (256, 64, 16)
+"""Rows that one statement takes; what is left over goes one by one. Few sizes, so that all stay prepared."""
 
 
 def integers(numbers: Iterable[int]) -> array[int]:
@@ -33,13 +37,36 @@ def number(db: apsw.Connection, text: str, values: Mapping[str, Any] | Sequence[
     return found
 
 
-def by_texts(db: apsw.Connection, query: str, texts: Sequence[str]) -> list[Row]:
-    """What a query gives for a list of texts."""
+def told(db: apsw.Connection, text: str, values: Sequence[Any]) -> list[Any]:
+    """What a query tells that gives all of it as one JSON text: one step of SQLite, however much it is."""
+    row = db.execute(text, values).fetchone()
+    assert row is not None
+    return rows.json_list(row[0])
+
+
+def by_texts(db: apsw.Connection, query: str, texts: Sequence[str]) -> list[Any]:
+    """What a query of that kind tells of a list of texts."""
     texts = tuple(map(str, texts))
     if len(texts) == 1 or any("\0" in text for text in texts):
         # Such a list can't hold a NUL; and one text by itself is quicker without.
-        return [row for text in texts for row in db.execute(SQL_FOR_ONE[query], (text,))]
-    return list(db.execute(SQL[query], (apsw.carray(texts),))) if texts else []
+        return [row for text in texts for row in told(db, SQL_FOR_ONE[query], (text,))]
+    return told(db, SQL[query], (apsw.carray(texts),)) if texts else []
+
+
+def write_rows(db: apsw.Connection, statement: str, batch: Sequence[Row]) -> None:
+    """Work off *batch*, all of one width, with a statement that has places for ``{rows}``.
+
+    SQLite lets go of the interpreter's lock for each step, and wins it back from a busy loop only after a while; so a
+    batch is a few steps, not one a row.
+    """
+    start = 0
+    for size in CHUNKS:
+        while len(batch) - start >= size:
+            values = chain.from_iterable(batch[start : start + size])
+            db.execute(for_rows(statement, size, len(batch[start])), tuple(values))
+            start += size
+    if start < len(batch):
+        db.executemany(for_rows(statement, 1, len(batch[start])), batch[start:])
 
 
 def number_of(db: apsw.Connection, of: str, id: str) -> int:
@@ -97,8 +124,8 @@ def queue_up(db: apsw.Connection, news: Sequence[NewExecution], known: Mapping[T
     if strange:
         numbers = {**known, **dict(by_texts(db, "numbers_of_tasks", strange))}
     before = db.total_changes()
-    db.executemany(
-        SQL["add_execution"], [rows.execution_row(new, numbers[new.task_id]) for new in news if new.task_id in numbers]
+    write_rows(
+        db, "add_execution", [rows.execution_row(new, numbers[new.task_id]) for new in news if new.task_id in numbers]
     )
     made = db.total_changes() - before
     if made:

@@ -224,6 +224,19 @@ async def what_is_not_available_yet_is_announced(factory: StoreFactory) -> None:
     assert (ids(late.claims), late.next_available_at) == (["critical"], None)
 
 
+async def a_claimer_that_gets_all_it_asked_for_is_told_of_nothing_later(factory: StoreFactory) -> None:
+    """It asks again anyhow; to find out what comes later can mean to look at all that waits."""
+    store = await factory.fresh()
+    await stored(store, a_parallel_task())
+    await queued(store, a_new_execution("one"), a_new_execution("later", available_at=NOW + SECOND))
+
+    full = await store.claim(a_claim_request(limit=1))
+    short = await store.claim(a_claim_request(limit=1))
+
+    assert (ids(full.claims), full.next_available_at) == (["one"], None)
+    assert (ids(short.claims), short.next_available_at) == ([], NOW + SECOND)
+
+
 async def what_waits_for_its_own_task_is_not_announced(factory: StoreFactory) -> None:
     """It may run as soon as the one before has ended, and no moment says when that is."""
     store = await factory.fresh()
