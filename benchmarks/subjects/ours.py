@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 from datetime import UTC, datetime
@@ -159,6 +160,9 @@ class Peregrine:
                 observer=MetricsObserver(),
             )
         )
+        # As the service does before it begins.
+        gc.collect()
+        gc.freeze()
         await self.engine.start()
 
     async def recorded(self) -> int:

@@ -83,6 +83,15 @@ def plan(due: DueTask, now: Moment, room: int) -> Plan | None:
     )
 
 
+def foreseen(due: DueTask, moment: Moment) -> Plan | None:
+    """What ``plan`` will say of *due* at the coming *moment*, if nothing but a change of the task can alter that; else
+    None: whoever may not run beside itself waits for the moment, and what is active then.
+    """
+    if due.task.policy.overlap is Overlap.SKIP:
+        return None
+    return _usual_plan(due, due.task.trigger, moment, 1)
+
+
 def _usual_plan(due: DueTask, trigger: Trigger, now: Moment, room: int) -> Plan | None:
     """The plan where exactly one moment is due, in time, and nothing stands in its way; None for every other case.
 

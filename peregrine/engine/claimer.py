@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from peregrine.domain.errors import Unsure
 from peregrine.domain.event import Claimed
 from peregrine.domain.execution import Claim
-from peregrine.domain.moment import Duration
+from peregrine.domain.moment import Duration, Moment
 from peregrine.engine.company import Company
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.engine.spread import OFFER
-from peregrine.ports.store import ClaimBatch, ClaimRequest
+from peregrine.ports.store import ClaimRequest
 
 BATCH: Final = 512
 """Most executions claimed in one write; two of the store's largest statements (decision 0112)."""
@@ -54,11 +56,8 @@ class Claimer:
         if limit == 0:
             self._offer()
             return self._spread.jittered(self._settings.poll)
-        asked_at = self._clock.monotonic()
-        batch = await self._claim(limit)
-        if batch.claims:
-            await self._start(batch.claims, asked_at)
-        if len(batch.claims) < limit:
+        batch = await self._fill(limit)
+        if not batch.is_full:
             self._is_told = False
             if batch.next_available_at is None:
                 return self._spread.jittered(self._settings.poll)
@@ -68,6 +67,28 @@ class Claimer:
             return self._spread.jittered(self._settings.poll)
         return OFFER if was_offered and self._spread.rivals else 0
 
+    async def _fill(self, limit: int) -> Asked:
+        """Claim up to *limit* and start them. Alone, the next are asked for while these are started, as long as there
+        are slots and each request gets all it asks for."""
+        batch = await self._claim(limit)
+        while more := self._beyond(batch):
+            ahead = asyncio.get_running_loop().create_task(self._claim(more))
+            try:
+                await self._start(batch)
+            except BaseException:
+                # Nobody runs what was claimed ahead, then; the reaper finds it.
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+                raise
+            batch = await ahead
+        await self._start(batch)
+        return batch
+
+    def _beyond(self, batch: Asked) -> int:
+        """How many slots there are beyond those for *batch*; none for us if others may want the work."""
+        is_alone = not self._spread.rivals
+        return max(0, min(self._pool.free - batch.limit, BATCH)) if is_alone and batch.is_full else 0
+
     def _offer(self) -> bool:
         """Let the others know once of what may be left over; whether they were told."""
         was_told, self._is_told = self._is_told, False
@@ -75,15 +96,18 @@ class Claimer:
             self._on_spilled()
         return was_told
 
-    async def _start(self, claims: Sequence[Claim], asked_at: int) -> None:
-        admitted, refused = await self._locking.admit(claims)
+    async def _start(self, batch: Asked) -> None:
+        if not batch.claims:
+            return
+        admitted, refused = await self._locking.admit(batch.claims)
         if admitted:
             tell(self._observer, Claimed(admitted))
-            self._pool.start(admitted, asked_at=asked_at)
+            self._pool.start(admitted, asked_at=batch.asked_at)
             self._on_claimed()
-        self._pool.put_back(refused, asked_at=asked_at)
+        self._pool.put_back(refused, asked_at=batch.asked_at)
 
-    async def _claim(self, limit: int) -> ClaimBatch:
+    async def _claim(self, limit: int) -> Asked:
+        asked_at = self._clock.monotonic()
         request = ClaimRequest(
             claim_id=self._entropy.new_id(),
             worker_id=self._worker_id,
@@ -92,7 +116,23 @@ class Claimer:
             rivals=self._spread.rivals,
         )
         try:
-            return await answered(self._store.claim(request), self._settings.held)
+            batch = await answered(self._store.claim(request), self._settings.held)
         except Unsure:
             # Read back by the request's own id. If even that fails nothing is run: the reaper finds what was claimed.
-            return ClaimBatch(await answered(self._store.claimed_by(request.claim_id)), None)
+            return Asked(limit, asked_at, await answered(self._store.claimed_by(request.claim_id)), None)
+        return Asked(limit, asked_at, batch.claims, batch.next_available_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request got. ``asked_at``: on the steady clock; a lease counts from before the asking."""
+
+    limit: int
+    asked_at: int
+    claims: Sequence[Claim]
+    next_available_at: Moment | None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more where these came from."""
+        return len(self.claims) >= self.limit

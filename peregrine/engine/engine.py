@@ -90,7 +90,7 @@ class Engine:
             self._unsubscribe = self._unsubscribe or [
                 self._bus.subscribe(Topic.QUEUED, self._told),
                 self._bus.subscribe(Topic.SPILLED, self._offered),
-                self._bus.subscribe(Topic.TASKS, self._plan.wake),
+                self._bus.subscribe(Topic.TASKS, self._tasks_changed),
                 self._bus.subscribe(Topic.CANCEL, self._keep.wake),
             ]
             for one in self._loops:
@@ -206,6 +206,10 @@ class Engine:
     def _clock_went_back(self) -> None:
         self._cleaner.soon()
         self._clean.wake()
+
+    def _tasks_changed(self) -> None:
+        self._planner.tasks_changed()
+        self._plan.wake()
 
     def _queued(self) -> None:
         self._told()

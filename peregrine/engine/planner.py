@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
+from peregrine.domain.errors import Unavailable
 from peregrine.domain.event import ClockStepped, Planned, Unplannable
 from peregrine.domain.moment import SECOND, Duration, Moment
 from peregrine.domain.occurrence import Reason
-from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, plan
+from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, foreseen, plan
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.spread import Spread
@@ -21,10 +22,15 @@ CLOCK_STEP: Final[Duration] = 2 * SECOND
 """A wall clock that moved so far against the steady one between two turns was stepped (guarantees, clock rule 2)."""
 ROOM_PAUSE: Final[Duration] = 50
 """How soon to look again for room in a full queue."""
-BREATH: Final[Duration] = 10
-"""Longest time of deciding in one go. After an outage a task can take milliseconds, and leases must be renewed."""
+BREATH: Final[Duration] = 2
+"""Longest time of deciding in one go: some hundred tasks. After an outage one can take milliseconds, and leases must be
+renewed; and what is decided is written while more is being decided (decision 0113)."""
+AHEAD: Final[Duration] = 50
+"""How long before a moment its plans are made, where nothing can make them wrong until then (decision 0113)."""
+FRESH: Final[Duration] = SECOND
+"""What was planned ahead is written within so long after its moment, or decided anew."""
 DECIDING_MAX: Final[Duration] = 250
-"""After so long, what is decided is written, and the rest follows in the next turn."""
+"""After so long the rest follows in the next turn: the moment for which it is decided has grown old."""
 
 
 class Planner:
@@ -50,6 +56,8 @@ class Planner:
         self._spread, self._is_astray = spread, is_astray
         self._offset: int | None = None
         self._latest: Moment = 0
+        self._foreseen: tuple[Moment, list[Plan]] | None = None
+        """What will be due at a moment that comes within ``AHEAD``, and is planned already."""
         self._full_since: int | None = None
         """Steady-clock moment at which the queue was found full; None while there is room for all."""
         self.clock_steps = 0
@@ -59,10 +67,17 @@ class Planner:
         began, now = self._clock.monotonic(), self._look_at_clock()
         if self._is_astray():
             return self._settings.poll
+        if self._foreseen is not None:
+            moment, ready = self._foreseen
+            if now < moment <= now + AHEAD:
+                return moment - now
+            self._foreseen = None
+            if moment <= now < moment + FRESH:
+                await self._write(ready, now)
         batch = await answered(self._store.due(now, BATCH))
-        plans, looked_at = await self._plans(batch, now)
-        if plans:
-            await self._write(plans, now)
+        async with Desk(lambda plans: self._write(plans, now)) as desk:
+            looked_at = await self._decide(batch, now, desk)
+        plans = desk.taken
         if looked_at < len(batch.due) or (len(batch.due) >= BATCH and len(plans) == looked_at):
             return 0
         if len(plans) < looked_at:
@@ -73,18 +88,51 @@ class Planner:
         soonest = min((moment for moment in coming if moment is not None), default=None)
         if soonest is None:
             return self._spread.jittered(self._settings.poll)
-        # All instances know the moment; one that comes a little sooner than the others leaves them nothing to write.
-        return max(0, soonest - self._clock.now() + self._spread.stagger())
+        if self._spread.rivals:
+            # All instances know the moment; one that comes a little sooner leaves the others nothing to write.
+            return max(0, soonest - self._clock.now() + self._spread.stagger())
+        return await self._until(soonest)
 
-    async def _plans(self, batch: DueBatch, now: Moment) -> tuple[list[Plan], int]:
-        """The plans of the longest due, and how many tasks were looked at for them; a task may have to wait for room.
+    async def _until(self, moment: Moment) -> Duration:
+        """How long to wait for *moment*; when it is close, with its plans made."""
+        left = moment - self._clock.now()
+        if left > AHEAD:
+            return left - AHEAD
+        if left > 0 and self._full_since is None:
+            try:
+                self._foreseen = moment, await self._foresee(moment, left)
+            except Unavailable:
+                pass  # the look at the moment itself will say so
+        return max(0, moment - self._clock.now())
+
+    async def _foresee(self, moment: Moment, left: Duration) -> list[Plan]:
+        batch = await answered(self._store.due(moment, BATCH), left)
+        room = self._settings.queue_size - batch.queued
+        plans: list[Plan] = []
+        breathed = self._clock.monotonic()
+        for one in batch.due:
+            if len(plans) >= room:
+                break
+            try:
+                decided = foreseen(one, moment)
+            except Exception:  # told when it is due
+                continue
+            if decided is not None:
+                plans.append(decided)
+            if self._clock.monotonic() - breathed >= BREATH:
+                await asyncio.sleep(0)
+                breathed = self._clock.monotonic()
+        return plans
+
+    async def _decide(self, batch: DueBatch, now: Moment, desk: Desk) -> int:
+        """Plan for the longest due, and lay each plan on *desk*; how many tasks were looked at for them, since a task
+        may have to wait for room.
 
         Others breathe in between; the compare-and-swap of each plan makes it harmless if the world moves meanwhile.
         """
         began = breathed = self._clock.monotonic()
         room = max(0, self._settings.queue_size - batch.queued)
         is_patient = self._is_patient(began)
-        plans: list[Plan] = []
         looked_at = 0
         for one in self._in_order(batch.due, is_patient=is_patient):
             looked_at += 1
@@ -93,14 +141,15 @@ class Planner:
             decided = self._plan(one, now, room)
             if decided is not None and not (is_patient and _is_refused(decided)):
                 room -= len(decided.executions)
-                plans.append(decided)
+                desk.lay(decided)
             if self._clock.monotonic() - breathed >= BREATH:
+                desk.hand_over()
                 await asyncio.sleep(0)
                 breathed = self._clock.monotonic()
-                if plans and breathed - began >= DECIDING_MAX:
+                if desk.taken and breathed - began >= DECIDING_MAX:
                     break
-        self._note_room(began, is_full=room == 0 or len(plans) < looked_at)
-        return plans, looked_at
+        self._note_room(began, is_full=room == 0 or len(desk.taken) < looked_at)
+        return looked_at
 
     def _in_order(self, due: Sequence[DueTask], *, is_patient: bool) -> Sequence[DueTask]:
         """The longest due first; by lot in a jam that lasts. There all are due since the same few moments, and what
@@ -133,6 +182,8 @@ class Planner:
             )
 
     async def _write(self, plans: Sequence[Plan], now: Moment) -> None:
+        if not plans:
+            return
         verdicts = await answered(self._store.apply_plans(plans, now))
         moved = PlanVerdict.MOVED
         applied = [plan for plan, verdict in zip(plans, verdicts, strict=True) if verdict is not moved]
@@ -153,6 +204,10 @@ class Planner:
                 self._on_clock_back()
         return now
 
+    def tasks_changed(self) -> None:
+        """What was planned ahead may be wrong now."""
+        self._foreseen = None
+
     @property
     def quiet_for(self) -> Duration:
         """How long nothing new falls due because the wall clock went back; 0 when it did not."""
@@ -161,6 +216,43 @@ class Planner:
     def forget_future(self) -> None:
         """Cursors were set back to now: nothing is quiet any more."""
         self._latest = self._clock.now()
+
+
+class Desk:
+    """Where plans lie until *write* has time for them. Leaving it waits until all are written, or fails as *write*."""
+
+    def __init__(self, write: Callable[[Sequence[Plan]], Coroutine[Any, Any, None]]) -> None:
+        self.taken: list[Plan] = []
+        """All plans so far."""
+        self._write = write
+        self._handed = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    def lay(self, plan: Plan) -> None:
+        """Leave *plan* to be written."""
+        self.taken.append(plan)
+
+    def hand_over(self) -> None:
+        """Begin to write what lies here, unless something is being written still: then it waits, and more with it."""
+        if len(self.taken) == self._handed or (self._writing is not None and not self._writing.done()):
+            return
+        if self._writing is not None:
+            self._writing.result()
+        part, self._handed = self.taken[self._handed :], len(self.taken)
+        self._writing = asyncio.get_running_loop().create_task(self._write(part))
+
+    async def __aenter__(self) -> Desk:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._writing is not None:
+            if error is not None:
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)
+                return
+            await self._writing
+        if error is None:
+            await self._write(self.taken[self._handed :])
 
 
 def _is_refused(decided: Plan) -> bool:

@@ -17,7 +17,7 @@ from peregrine.domain import planning
 from peregrine.domain.execution import Cause
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Moment
 from peregrine.domain.occurrence import Reason, Skip, occurrence_execution_id, occurrence_key
-from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, plan
+from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, foreseen, plan
 from peregrine.domain.policy import Misfire, Overlap, Policy, Priority
 from peregrine.domain.task import Pause, Task
 from peregrine.testing.builders import NOW, a_task
@@ -211,6 +211,15 @@ def test_the_usual_plan_is_the_general_one_made_faster(world: tuple[DueTask, Mom
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "_usual_plan", lambda *_: None)
         assert plan(due, now, room) == quick
+
+
+@given(worlds(), st.integers(0, 2))
+def test_what_is_foreseen_is_what_the_moment_brings(world: tuple[DueTask, Moment, int], active: int) -> None:
+    """Whatever is active then, and as long as there is any room."""
+    due, now, _ = world
+    early = foreseen(due, now)
+
+    assert early is None or early == plan(replace(due, active=active), now, 1)
 
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from peregrine.domain.event import Claimed
 from peregrine.domain.execution import AttemptOutcome, State
 from peregrine.domain.moment import MINUTE, SECOND, Duration
 from peregrine.domain.policy import Overlap, Policy, Priority
-from peregrine.engine.claimer import Claimer
+from peregrine.engine.claimer import BATCH, Claimer
 from peregrine.engine.company import Company
 from peregrine.engine.engine import Engine
 from peregrine.engine.pool import Pool
@@ -71,10 +71,65 @@ async def test_a_thousand_slots_are_filled_in_few_writes() -> None:
     await hall.queue(*(f"execution-{n}" for n in range(1200)))
     claimer, pool = a_claimer(hall)
 
-    pauses = [await claimer.turn(), await claimer.turn()]
+    pause = await claimer.turn()
 
-    assert pauses == [0, hall.settings.poll]
+    assert hall.wire.calls["claim"] == 2
+    assert pause == hall.settings.poll
     assert pool.active == 1000
+
+
+@virtual
+async def test_the_next_are_asked_for_while_the_first_are_started() -> None:
+    """The store works while we do; and what it gives is started, too."""
+    hall = slots(1000)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue(*(f"execution-{n}" for n in range(1000)))
+    claimer, pool = a_claimer(hall)
+    running: list[int] = []
+    hall.wire.slow["claim"] = 20
+    hall.wire.asked["claim"] = lambda _: running.append(pool.active)
+
+    turn = asyncio.ensure_future(claimer.turn())
+    await hall.clock.advance(30)
+    halfway = pool.active
+    await hall.clock.advance(20)
+    await turn
+
+    assert halfway == BATCH
+    assert running == [0, BATCH]
+    assert pool.active == 1000
+
+
+@virtual
+async def test_what_others_may_want_is_not_asked_for_ahead() -> None:
+    hall = slots(1000)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue(*(f"execution-{n}" for n in range(1000)))
+    needs = hall.needs()
+    pool = Pool(needs, on_end=Ended())
+    company = Company.of(needs)
+    company.spread.rivals = 1
+    claimer = Claimer(needs, pool, company, on_claimed=lambda: None)
+
+    await claimer.turn()
+
+    assert hall.wire.calls["claim"] == 1
+    assert pool.active == BATCH
+
+
+@virtual
+async def test_a_stop_ends_the_asking_ahead() -> None:
+    """A backlog without end must not keep the service from stopping."""
+    hall = slots(2000)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue(*(f"execution-{n}" for n in range(2000)))
+    claimer, pool = a_claimer(hall)
+    hall.wire.asked["claim"] = lambda _: pool.close()
+
+    await claimer.turn()
+
+    assert hall.wire.calls["claim"] == 1
+    assert pool.active == 0
 
 
 @virtual

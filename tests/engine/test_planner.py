@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from peregrine.domain import planning
+from peregrine.domain.errors import Unavailable
 from peregrine.domain.event import ClockStepped, Planned, Unplannable
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration, Moment
 from peregrine.domain.occurrence import Reason
 from peregrine.domain.planning import DueTask
-from peregrine.domain.policy import Misfire, Overlap, Policy
+from peregrine.domain.policy import Misfire, Overlap, Policy, Priority
 from peregrine.domain.task import Pause, Task
-from peregrine.engine.planner import BATCH, ROOM_PAUSE, Planner
+from peregrine.engine.planner import AHEAD, BATCH, FRESH, ROOM_PAUSE, Planner
 from peregrine.engine.spread import Spread
 from peregrine.testing.builders import NOW, a_parallel_task, a_settlement, a_task
 from peregrine.testing.clock import ManualClock
@@ -65,7 +66,7 @@ async def test_a_due_moment_becomes_an_execution_and_the_claimer_hears_of_it() -
     assert await moments_run(hall) == [NOW + MINUTE]
     assert (await hall.view()).next_run_at == NOW + 2 * MINUTE
     assert woken == ["claimer"]
-    assert pause == MINUTE
+    assert pause == MINUTE - AHEAD
     assert [len(event.plans) for event in hall.watcher.told(Planned)] == [1]
 
 
@@ -78,7 +79,7 @@ async def test_nothing_due_writes_nothing() -> None:
     pause = await a_planner(hall).turn()
 
     assert hall.wire.calls["apply_plans"] == 0
-    assert pause == MINUTE
+    assert pause == MINUTE - AHEAD
 
 
 @virtual
@@ -344,6 +345,157 @@ async def test_while_the_queue_is_full_it_pauses_as_long_as_its_look_took() -> N
     assert await planner.turn() == 4 * ROOM_PAUSE
 
 
+# ── ahead ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def almost_due(hall: Hall, planner: Planner) -> Duration:
+    """Let *planner* look shortly before the next minute; how long it wants to wait then."""
+    await planner.turn()
+    await hall.clock.advance(MINUTE - AHEAD)
+    return await planner.turn()
+
+
+@virtual
+async def test_what_will_be_due_is_planned_a_little_ahead_and_written_at_its_moment() -> None:
+    """At the moment itself nothing is looked up or reckoned any more before the write."""
+    hall, order = Hall(), list[str]()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    pause = await almost_due(hall, planner)
+    before = await moments_run(hall)
+    hall.wire.asked = {"due": lambda *_: order.append("due"), "apply_plans": lambda *_: order.append("apply_plans")}
+
+    await hall.clock.advance(pause)
+    await planner.turn()
+
+    assert (before, pause) == ([], AHEAD)
+    assert order == ["apply_plans", "due"]
+    assert await moments_run(hall) == [NOW + MINUTE]
+    assert [e.queued_at for e in await hall.executions()] == [NOW + MINUTE]
+
+
+@virtual
+async def test_it_waits_for_the_moment_when_it_is_woken_before() -> None:
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    await almost_due(hall, planner)
+    await hall.clock.advance(AHEAD - 1)
+
+    assert await planner.turn() == 1
+    assert await moments_run(hall) == []
+
+
+@pytest.mark.parametrize("changes", [{"schedule": "30 * * * * *"}, {"priority": Priority.CRITICAL}], ids=str)
+@virtual
+async def test_a_change_shortly_before_the_moment_wins(changes: dict[str, Any]) -> None:
+    """Whoever was told that a task is changed does not see the old one run."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    await almost_due(hall, planner)
+
+    await hall.change(**changes)
+    planner.tasks_changed()
+    await plan_for(hall, planner, 31)
+
+    ran = [(e.scheduled_for, e.priority) for e in await hall.executions()]
+    due = NOW + MINUTE + (30 * SECOND if "schedule" in changes else 0)
+    assert ran[-1] == (due, changes.get("priority", Priority.NORMAL))
+
+
+@virtual
+async def test_a_change_that_nobody_told_wins_too_where_it_changes_what_is_due() -> None:
+    """Another process made it, and its wake was lost: the plan is refused whole, and decided anew at once."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    pause = await almost_due(hall, planner)
+
+    await hall.change(enabled=False)
+    await hall.clock.advance(pause)
+    await planner.turn()
+
+    assert await moments_run(hall) == []
+    assert [event.moved for event in hall.watcher.told(Planned)] == [1]
+
+
+@virtual
+async def test_what_may_not_run_beside_itself_waits_for_the_moment() -> None:
+    """An execution that somebody asks for in between counts."""
+    hall = Hall()
+    await hall.store.create_tasks([a_task()])
+    planner = a_planner(hall)
+    pause = await almost_due(hall, planner)
+
+    await hall.queue("execution-1")
+    await hall.clock.advance(pause)
+    await planner.turn()
+
+    assert await reasons(hall) == {Reason.OVERLAP: 1}
+
+
+@virtual
+async def test_no_more_is_planned_ahead_than_there_is_room() -> None:
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(5)])
+    planner = a_planner(hall, settings=replace(hall.settings, queue_size=3))
+    pause = await almost_due(hall, planner)
+
+    await hall.clock.advance(pause)
+    await planner.turn()
+
+    assert len(await hall.executions()) == 3
+
+
+@virtual
+async def test_nothing_is_planned_ahead_beside_others() -> None:
+    """All would plan the same, and all but one in vain."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    among = Spread(10, lambda: 0.0)
+    among.rivals = 1
+    planner = Planner(hall.needs(), among, on_queued=lambda: None, on_clock_back=lambda: None)
+
+    assert await planner.turn() == MINUTE
+
+
+@pytest.mark.parametrize("step", [-HOUR, FRESH + AHEAD, HOUR])
+@virtual
+async def test_a_clock_that_is_stepped_makes_what_was_planned_ahead_void(step: Duration) -> None:
+    """What is due then is decided for the time that it is then."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task(policy=Policy(overlap=Overlap.ALLOW, misfire_grace=0))])
+    planner = a_planner(hall)
+    await almost_due(hall, planner)
+
+    hall.clock.step(step)
+    await planner.turn()
+
+    found = await reasons(hall)
+    assert (found == {}) if step < 0 else (found[None] == 1)
+    assert all(e.queued_at == hall.clock.now() for e in await hall.executions())
+
+
+@pytest.mark.parametrize("how", [Break.BEFORE, Break.NEVER])
+@virtual
+async def test_a_look_ahead_that_fails_makes_nothing_late(how: Break) -> None:
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    await planner.turn()
+    await hall.clock.advance(MINUTE - AHEAD)
+    turn = asyncio.ensure_future(planner.turn())
+    hall.wire.asked["due"] = lambda *_: hall.wire.breaks("due", how)
+
+    await hall.clock.advance(AHEAD)
+    await turn
+    hall.wire.asked.clear()
+    await planner.turn()
+
+    assert [e.queued_at for e in await hall.executions()] == [NOW + MINUTE]
+
+
 # ── many ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -395,6 +547,43 @@ async def test_a_long_decision_is_written_in_parts() -> None:
 
 
 @virtual
+async def test_what_is_decided_is_written_while_more_is_being_decided() -> None:
+    """The first ones start while the last ones are not decided yet; a store that is slow gets the more at once."""
+    hall = Hall(clock=Laborious(NOW), settings=replace(Hall.settings, queue_size=5000))
+    await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(BATCH)])
+    decided: list[int] = []
+    hall.wire.asked["apply_plans"] = lambda plans, _: decided.append(len(plans))
+    planner = a_planner(hall)
+    await hall.clock.advance(MINUTE)
+
+    await planner.turn()
+
+    assert len(decided) > 2
+    assert decided[0] < 10
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@virtual
+async def test_a_part_that_can_not_be_written_is_told(call: int) -> None:
+    """The loop hears of it, as of any write; what is left is decided again."""
+    hall = Hall(clock=Laborious(NOW), settings=replace(Hall.settings, queue_size=5000))
+    await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(100)])
+    planner = a_planner(hall)
+    await hall.clock.advance(MINUTE)
+
+    def refuse(*_: Any) -> None:
+        if hall.wire.calls["apply_plans"] == call:
+            raise Unavailable("broken off")
+
+    hall.wire.asked["apply_plans"] = refuse
+    with pytest.raises(Unavailable):
+        await planner.turn()
+    await plan_for(hall, planner, 1)
+
+    assert len(await hall.executions()) == 100
+
+
+@virtual
 async def test_more_due_tasks_than_a_batch_are_decided_without_a_pause() -> None:
     """The longest due come first, and none is left over."""
     hall = Hall(settings=replace(Hall.settings, queue_size=5000))
@@ -404,7 +593,7 @@ async def test_more_due_tasks_than_a_batch_are_decided_without_a_pause() -> None
 
     pauses = [await planner.turn() for _ in range(3)]
 
-    assert pauses == [0, 0, MINUTE]
+    assert pauses == [0, 0, MINUTE - AHEAD]
     assert len(hall.store._queue) == 2 * BATCH + 1
 
 

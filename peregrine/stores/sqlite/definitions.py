@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any, Final
+from dataclasses import MISSING, Field, fields, replace
+from typing import Any, Final, get_type_hints
+
+import msgspec
 
 from peregrine.domain.moment import Moment
 from peregrine.domain.payload import CustomPayload, FunctionPayload, HttpPayload, Kind, Payload, SystemPayload
-from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap, Policy, Priority
-from peregrine.domain.task import Pause, Tally, Task, TaskView
-from peregrine.domain.trigger import DstGap, DstOverlap
+from peregrine.domain.policy import Overlap
+from peregrine.domain.task import Tally, Task, TaskView
 from peregrine.stores.sqlite import rows
 from peregrine.stores.sqlite.rows import Row
 
@@ -19,9 +20,8 @@ _PAYLOADS: Final[dict[Kind, type[Payload]]] = {
     Kind.SYSTEM: SystemPayload,
     Kind.CUSTOM: CustomPayload,
 }
-_FIELDS: Final[dict[type, frozenset[str]]] = {
-    of: frozenset(f.name for f in fields(of))
-    for of in (Task, Pause, Policy, HttpPayload, FunctionPayload, SystemPayload, CustomPayload)
+_FIELDS: Final[dict[type[Payload], frozenset[str]]] = {
+    of: frozenset(field.name for field in fields(of)) for of in _PAYLOADS.values()
 }
 
 
@@ -30,44 +30,36 @@ def definition_text(task: Task) -> str:
     return rows.json_text(task)
 
 
+def _shape() -> type[msgspec.Struct]:
+    """The fields of ``Task`` as msgspec reads them at once; what its payload is depends on its kind."""
+    hints = get_type_hints(Task) | {"payload": dict[str, Any]}
+    return msgspec.defstruct("_Stored", [_named(of, hints[of.name]) for of in fields(Task)], kw_only=True)
+
+
+def _named(of: Field[Any], hint: Any) -> Any:
+    if of.default_factory is not MISSING:
+        return of.name, hint, msgspec.field(default_factory=of.default_factory)
+    return (of.name, hint) if of.default is MISSING else (of.name, hint, of.default)
+
+
+_decode = msgspec.json.Decoder(_shape()).decode
+
+
 def read_definition(text: str) -> Task:
     """The task that *text* defines. A field this version does not know is left out: a newer one may run beside it."""
-    found = _known(Task, rows.json_object(text))
-    kind = Kind(found["kind"])
-    policy, pause = _known(Policy, found["policy"]), found["pause"]
-    return Task(
-        **found
-        | {
-            "kind": kind,
-            "payload": _payload(kind, found["payload"]),
-            "dst_gap": DstGap(found["dst_gap"]),
-            "dst_overlap": DstOverlap(found["dst_overlap"]),
-            "priority": Priority(found["priority"]),
-            "tags": tuple(found["tags"]),
-            "pause": None if pause is None else Pause(**_known(Pause, pause)),
-            "policy": Policy(
-                **policy
-                | {
-                    "overlap": Overlap(policy["overlap"]),
-                    "misfire": Misfire(policy["misfire"]),
-                    "on_worker_lost": OnWorkerLost(policy["on_worker_lost"]),
-                }
-            ),
-        }
-    )
+    found = msgspec.structs.asdict(_decode(text))
+    found["payload"] = _payload(found["kind"], found["payload"])
+    return Task(**found)
 
 
 def _payload(kind: Kind, document: dict[str, Any]) -> Payload:
     of = _PAYLOADS[kind]
-    found = _known(of, document)
+    if not document.keys() <= _FIELDS[of]:
+        document = {name: value for name, value in document.items() if name in _FIELDS[of]}
     if of is HttpPayload:
-        found["headers"] = tuple((name, value) for name, value in found["headers"])
-        found["expected_codes"] = tuple(found["expected_codes"])
-    return of(**found)
-
-
-def _known(of: type, document: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name in _FIELDS[of]}
+        document["headers"] = tuple((name, value) for name, value in document["headers"])
+        document["expected_codes"] = tuple(document["expected_codes"])
+    return of(**document)
 
 
 class Definitions:

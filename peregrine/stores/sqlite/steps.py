@@ -20,8 +20,8 @@ from peregrine.stores.sqlite.rows import Row
 
 Item = TypeVar("Item")
 
-CHUNKS: Final = (256, 64, 16)
-"""Rows that one statement takes; what is left over goes one by one. Few sizes, so that all stay prepared."""
+ROWS_MAX: Final = 256
+"""Rows that one statement takes at most. Fewer go by powers of two: so few forms that all stay prepared."""
 
 
 def integers(numbers: Iterable[int]) -> array[int]:
@@ -59,14 +59,12 @@ def write_rows(db: apsw.Connection, statement: str, batch: Sequence[Row]) -> Non
     SQLite lets go of the interpreter's lock for each step, and wins it back from a busy loop only after a while; so a
     batch is a few steps, not one a row.
     """
-    start = 0
-    for size in CHUNKS:
-        while len(batch) - start >= size:
-            values = chain.from_iterable(batch[start : start + size])
-            db.execute(for_rows(statement, size, len(batch[start])), tuple(values))
-            start += size
-    if start < len(batch):
-        db.executemany(for_rows(statement, 1, len(batch[start])), batch[start:])
+    start, left = 0, len(batch)
+    while left:
+        size = min(ROWS_MAX, 1 << (left.bit_length() - 1))
+        values = chain.from_iterable(batch[start : start + size])
+        db.execute(for_rows(statement, size, len(batch[start])), tuple(values))
+        start, left = start + size, left - size
 
 
 def number_of(db: apsw.Connection, of: str, id: str) -> int:
