@@ -13,6 +13,7 @@ from typing import TypeAlias
 from peregrine.domain.event import AttemptAbandoned
 from peregrine.domain.execution import Claim, Outcome
 from peregrine.domain.ids import ExecutionId
+from peregrine.engine.alarms import Alarms
 from peregrine.engine.journal import Journals
 from peregrine.engine.loop import tell
 from peregrine.engine.needs import Needs
@@ -31,6 +32,7 @@ class Pool:
         self._observer = needs.observer
         self._on_end = on_end
         self.journals = Journals(needs.clock.now)
+        self._alarms = Alarms[Run](lambda run: run.end(Ending.TIMED_OUT))
         self._runs: dict[RunKey, Run] = {}
         self._active = 0
         self._is_open = True
@@ -93,6 +95,7 @@ class Pool:
             fence_at=fence_at,
             deadline=now + claim.task.policy.timeout,
             stop_grace=self._settings.stop_grace,
+            alarms=self._alarms,
             journal=self.journals.open(claim),
             on_end=self._ended,
         )

@@ -20,6 +20,7 @@ from peregrine.domain.execution import CANCELLED_ERROR, CANCELLED_OUTPUT, LOST_E
 from peregrine.domain.journal import detail_of
 from peregrine.domain.moment import Duration, format_duration
 from peregrine.domain.payload import with_parameters
+from peregrine.engine.alarms import Alarms
 from peregrine.engine.belief import believed, failure_of
 from peregrine.engine.journal import Journal
 from peregrine.ports.executor import Executor
@@ -57,6 +58,7 @@ class Run:
         fence_at: int,
         deadline: int,
         stop_grace: Duration,
+        alarms: Alarms[Run],
         journal: Journal,
         on_end: Callable[[Run, Outcome], None],
     ) -> None:
@@ -72,9 +74,10 @@ class Run:
         self.ended = False
         self.journal = journal
         self._stop_grace = stop_grace
+        self._alarms = alarms
         self._on_end = on_end
         self._task: asyncio.Task[Outcome] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._abandoning: asyncio.TimerHandle | None = None
 
     @property
     def worker_id(self) -> str:
@@ -90,10 +93,9 @@ class Run:
 
     def start(self, executor: Executor) -> None:
         """Begin the attempt. Its claim has been committed."""
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._attempt(executor))
+        self._task = asyncio.get_running_loop().create_task(self._attempt(executor))
         self._task.add_done_callback(self._finished)
-        self._timer = loop.call_later(self.claim.task.policy.timeout / 1000, self.end, Ending.TIMED_OUT)
+        self._alarms.set(self.deadline, self.claim.task.policy.timeout, self)
 
     def end(self, ending: Ending) -> None:
         """Tell the run to stop, because of *ending*; the first one wins.
@@ -108,7 +110,7 @@ class Run:
             self._give(self._early_outcome())
             return
         self._task.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._stop_grace / 1000, self._abandon)
+        self._abandoning = asyncio.get_running_loop().call_later(self._stop_grace / 1000, self._abandon)
 
     async def _attempt(self, executor: Executor) -> Outcome:
         try:
@@ -173,6 +175,7 @@ class Run:
         return replace(outcome, detail=outcome.detail | notes)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarms.drop(self.deadline, self)
+        if self._abandoning is not None:
+            self._abandoning.cancel()
+            self._abandoning = None
