@@ -73,7 +73,8 @@ class Journals:
         """The journal of a run that begins; from now on it is what readers of its execution read."""
         journal = Journal(claim, now=self._now, on_word=self._wake)
         self._newest[claim.execution_id] = journal
-        self._wake(claim.execution_id)
+        if self._watchers:
+            self._wake(claim.execution_id)
         return journal
 
     def forget(self, journal: Journal) -> None:
@@ -81,7 +82,8 @@ class Journals:
         id = journal.key[0]
         if self._newest.get(id) is journal:
             del self._newest[id]
-            self._wake(id)
+            if self._watchers:
+                self._wake(id)
 
     def read(self, execution_id: ExecutionId) -> Said | None:
         journal = self._newest.get(execution_id)

@@ -139,7 +139,7 @@ class Planner:
             if room == 0 and (is_patient or now - one.cursor < QUEUE_PATIENCE):
                 continue  # it would have to wait; finding that out for each, again and again, would be dear
             decided = self._plan(one, now, room)
-            if decided is not None and not (is_patient and _is_refused(decided)):
+            if decided is not None and not (is_patient and decided.skips and _is_refused(decided)):
                 room -= len(decided.executions)
                 desk.lay(decided)
             if self._clock.monotonic() - breathed >= BREATH:

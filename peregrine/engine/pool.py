@@ -100,8 +100,9 @@ class Pool:
             on_end=self._ended,
         )
         self._runs[run.key] = run
+        if self._active == 0:
+            self._idle.clear()
         self._active += 1
-        self._idle.clear()
         return run
 
     def forget(self, run: Run) -> None:

@@ -67,8 +67,9 @@ class Recorder:
                 self.pool.forget(run)
                 return
         settlement = settle(run.claim, outcome, self._clock.now(), self._entropy.chance())
+        if not self._waiting:
+            self._empty.clear()
         self._waiting.append((run, settlement))
-        self._empty.clear()
 
     async def turn(self) -> Duration:
         """Store everything that waits, once. Locks go first: what the store lets in next must find them free."""

@@ -204,8 +204,8 @@ def test_an_execution_takes_few_calls_on_the_loop(tmp_path: Path) -> None:
 
         assert calls.to(CronRule.next_after) <= 2 * COUNT
         assert len(made) <= COUNT + 60
-        assert calls.ours <= 66 * COUNT
-        assert calls.all <= 115 * COUNT
+        assert calls.ours <= 65 * COUNT
+        assert calls.all <= 96 * COUNT
 
     with_store(tmp_path, test)
 
