@@ -27,17 +27,42 @@ class Peregrine:
     slots = SLOTS
 
     async def open(self, folder: Path) -> None:
-        from peregrine.coordination.clock import SystemClock
+        from peregrine.coordination.clock import SystemClock, SystemEntropy
+        from peregrine.coordination.host import ProcHost, this_instance
+        from peregrine.coordination.memory import MemoryBus, MemoryLocks
+        from peregrine.domain.ids import WorkerId
+        from peregrine.engine.engine import Engine
+        from peregrine.engine.needs import Needs
+        from peregrine.engine.settings import EngineSettings
+        from peregrine.executors.registry import Executors
+        from peregrine.observers.metrics import MetricsObserver
         from peregrine.stores.sqlite.store import SqliteStore
 
         sys.setswitchinterval(SWITCH_SECONDS)
         self.clock: Any = SystemClock()
         self.store = SqliteStore(folder / "store.sqlite3")
-        self.engine: Any = None
+        self._bus = MemoryBus()
         self._number = 0
         # The store counts by days: whoever asks from this one on misses nothing when midnight passes.
         self._opened = self.clock.now()
         await self.store.open()
+        self.engine = Engine(
+            Needs(
+                settings=EngineSettings(slots=self.slots, queue_size=QUEUE_MAX),
+                instance=this_instance(id=WorkerId("bench"), version="bench", slots=self.slots, now=self._opened),
+                store=self.store,
+                executor=Executors(**await self._executors()),
+                clock=self.clock,
+                entropy=SystemEntropy(),
+                bus=self._bus,
+                locks=MemoryLocks(self.clock),
+                host=ProcHost(),
+                observer=MetricsObserver(),
+            )
+        )
+        # As the service does before it begins.
+        gc.collect()
+        gc.freeze()
 
     def _task(self, id: str, schedule: str, **more: Any) -> Any:
         from peregrine.domain.policy import Overlap, Policy
@@ -135,34 +160,6 @@ class Peregrine:
         return asked
 
     async def go(self) -> None:
-        from peregrine.coordination.clock import SystemEntropy
-        from peregrine.coordination.host import ProcHost, this_instance
-        from peregrine.coordination.memory import MemoryBus, MemoryLocks
-        from peregrine.domain.ids import WorkerId
-        from peregrine.engine.engine import Engine
-        from peregrine.engine.needs import Needs
-        from peregrine.engine.settings import EngineSettings
-        from peregrine.executors.registry import Executors
-        from peregrine.observers.metrics import MetricsObserver
-
-        self._bus = MemoryBus()
-        self.engine = Engine(
-            Needs(
-                settings=EngineSettings(slots=self.slots, queue_size=QUEUE_MAX),
-                instance=this_instance(id=WorkerId("bench"), version="bench", slots=self.slots, now=self.clock.now()),
-                store=self.store,
-                executor=Executors(**await self._executors()),
-                clock=self.clock,
-                entropy=SystemEntropy(),
-                bus=self._bus,
-                locks=MemoryLocks(self.clock),
-                host=ProcHost(),
-                observer=MetricsObserver(),
-            )
-        )
-        # As the service does before it begins.
-        gc.collect()
-        gc.freeze()
         await self.engine.start()
 
     async def recorded(self) -> int:
@@ -175,8 +172,7 @@ class Peregrine:
             await asyncio.sleep(marks.NEVER_MORE)
 
     async def close(self) -> None:
-        if self.engine is not None:
-            await self.engine.stop()
+        await self.engine.stop()
         await self.store.close()
 
     def spent(self) -> float:
