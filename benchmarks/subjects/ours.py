@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +15,6 @@ from benchmarks.subjects.processes import own_memory, own_time
 QUEUE_MAX: Final = 10**6
 SLOTS: Final = 1_000
 CALLS_AT_ONCE: Final = 100
-SWITCH_SECONDS: Final = 0.0002
-"""As ``peregrine serve`` has it."""
 
 
 class Peregrine:
@@ -27,6 +23,7 @@ class Peregrine:
     slots = SLOTS
 
     async def open(self, folder: Path) -> None:
+        from peregrine.app import interpreter
         from peregrine.coordination.clock import SystemClock, SystemEntropy
         from peregrine.coordination.host import ProcHost, this_instance
         from peregrine.coordination.memory import MemoryBus, MemoryLocks
@@ -38,7 +35,6 @@ class Peregrine:
         from peregrine.observers.metrics import MetricsObserver
         from peregrine.stores.sqlite.store import SqliteStore
 
-        sys.setswitchinterval(SWITCH_SECONDS)
         self.clock: Any = SystemClock()
         self.store = SqliteStore(folder / "store.sqlite3")
         self._bus = MemoryBus()
@@ -60,9 +56,7 @@ class Peregrine:
                 observer=MetricsObserver(),
             )
         )
-        # As the service does before it begins.
-        gc.collect()
-        gc.freeze()
+        interpreter.tune()
 
     def _task(self, id: str, schedule: str, **more: Any) -> Any:
         from peregrine.domain.policy import Overlap, Policy

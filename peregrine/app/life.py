@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from peregrine.app import interpreter
 from peregrine.app.build import Parts, built
 from peregrine.app.datadir import DataDir
 from peregrine.app.greeting import greet
@@ -94,9 +94,7 @@ class Life:
             parts = await self._built(stack, port, stop)
             if parts is None:
                 return 0
-            # What is loaded now stays; a full collection need not look at it again while requests wait.
-            gc.collect()
-            gc.freeze()
+            interpreter.tune()
             return await self._run(parts, stop, beside)
 
     async def _built(self, stack: contextlib.AsyncExitStack, port: int, stop: _Stop) -> Parts | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from peregrine.app.datadir import DataDir
 from peregrine.app.listen import listen, raise_file_limit
@@ -14,10 +13,6 @@ from peregrine.app.stores import check_drivers
 
 if TYPE_CHECKING:
     from peregrine.app.life import Beside
-
-SWITCH_SECONDS: Final = 0.0002
-"""How long a thread that wants the interpreter waits for one that computes. With Python's own 5 ms the store's writer
-stands still beside a busy loop, for each of its steps anew (decision 0112)."""
 
 
 def serve(loaded: Loaded, *, beside: Beside | None = None) -> int:
@@ -36,5 +31,4 @@ def serve(loaded: Loaded, *, beside: Beside | None = None) -> int:
 
         from peregrine.app.life import Life
 
-        sys.setswitchinterval(SWITCH_SECONDS)
         return uvloop.run(Life(loaded, data_dir, listener).live(beside))

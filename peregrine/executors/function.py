@@ -81,20 +81,19 @@ class FunctionExecutor:
         veil = Veil(values)
         match function.isolation:
             case "async":
-                return await self._on_loop(function, arguments, context, veil)
+                given = self._given(function, context, veil)
+                return await outcome_of_work(function.call(*given, **arguments), veil)
             case "thread":
                 return outcome_of(await self._in_thread(function, arguments, context, veil))
             case "process":
                 answer = await self._in_child(function, values, context, veil)
                 return outcome_of(self._crashes.judged(context.claim.execution_id, answer))
 
-    async def _on_loop(
-        self, function: Function, arguments: dict[str, object], context: RunContext, veil: Veil
-    ) -> Outcome:
-        given = []
-        if function.signature.takes_context:
-            given.append(Context(facts_of(context), LoopVoice(context, self._clock, veil)))
-        return await outcome_of_work(function.call(*given, **arguments), veil)
+    def _given(self, function: Function, context: RunContext, veil: Veil) -> tuple[object, ...]:
+        """What a function on the loop is called with before its parameters."""
+        if not function.signature.takes_context:
+            return ()
+        return (Context(facts_of(context), LoopVoice(context, self._clock, veil)),)
 
     async def _in_thread(
         self, function: Function, arguments: dict[str, object], context: RunContext, veil: Veil

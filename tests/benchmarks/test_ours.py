@@ -6,9 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from benchmarks.scenes import late
-from benchmarks.subjects import ours
 from benchmarks.subjects.ours import Peregrine
-from peregrine.app import serve
 from peregrine.domain.moment import DAY
 
 
@@ -33,7 +31,3 @@ def test_what_begins_in_another_order_is_not_late_for_it() -> None:
     assert round(seen["p50_ms"]) == 300
     assert round(seen["p99_ms"]) == 500
     assert seen["early"] == 0
-
-
-def test_threads_take_turns_as_in_the_service() -> None:
-    assert ours.SWITCH_SECONDS == serve.SWITCH_SECONDS
