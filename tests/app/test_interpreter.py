@@ -9,7 +9,7 @@ LOOK = """
 import gc, sys
 from peregrine.app import interpreter
 interpreter.tune()
-print(sys.getswitchinterval() == interpreter.SWITCH_SECONDS, gc.get_threshold() == interpreter.COLLECT_AFTER,
+print(round(sys.getswitchinterval(), 6) == interpreter.SWITCH_SECONDS, gc.get_threshold() == interpreter.COLLECT_AFTER,
       gc.get_freeze_count() > 1000, gc.isenabled())
 """
 
