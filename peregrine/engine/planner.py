@@ -58,6 +58,7 @@ class Planner:
         self._latest: Moment = 0
         self._foreseen: tuple[Moment, list[Plan]] | None = None
         """What will be due at a moment that comes within ``AHEAD``, and is planned already."""
+        self._changes = 0
         self._full_since: int | None = None
         """Steady-clock moment at which the queue was found full; None while there is room for all."""
         self.clock_steps = 0
@@ -99,10 +100,13 @@ class Planner:
         if left > AHEAD:
             return left - AHEAD
         if left > 0 and self._full_since is None:
+            changes = self._changes
             try:
-                self._foreseen = moment, await self._foresee(moment, left)
+                plans = await self._foresee(moment, left)
             except Unavailable:
-                pass  # the look at the moment itself will say so
+                plans = []  # the look at the moment itself will say so
+            if changes == self._changes:
+                self._foreseen = moment, plans
         return max(0, moment - self._clock.now())
 
     async def _foresee(self, moment: Moment, left: Duration) -> list[Plan]:
@@ -205,8 +209,9 @@ class Planner:
         return now
 
     def tasks_changed(self) -> None:
-        """What was planned ahead may be wrong now."""
+        """What was planned ahead, or is just being planned, may be wrong now."""
         self._foreseen = None
+        self._changes += 1
 
     @property
     def quiet_for(self) -> Duration:

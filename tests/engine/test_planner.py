@@ -405,6 +405,27 @@ async def test_a_change_shortly_before_the_moment_wins(changes: dict[str, Any]) 
 
 
 @virtual
+async def test_a_change_while_it_plans_ahead_wins() -> None:
+    """What it read before the change is as old as what it had planned before."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    await planner.turn()
+    await hall.clock.advance(MINUTE - AHEAD)
+    hall.wire.slow["due"] = 10
+    turn = asyncio.ensure_future(planner.turn())
+    await hall.clock.advance(15)
+
+    await hall.change(priority=Priority.CRITICAL)
+    planner.tasks_changed()
+    await hall.clock.advance(10)
+    await turn
+    await plan_for(hall, planner, 1)
+
+    assert [e.priority for e in await hall.executions()] == [Priority.CRITICAL]
+
+
+@virtual
 async def test_a_change_that_nobody_told_wins_too_where_it_changes_what_is_due() -> None:
     """Another process made it, and its wake was lost: the plan is refused whole, and decided anew at once."""
     hall = Hall()
