@@ -18,6 +18,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
+import pytest
+
 from peregrine.coordination.host import ProcHost
 from peregrine.coordination.memory import MemoryBus
 from peregrine.domain.errors import Fault
@@ -25,12 +27,14 @@ from peregrine.domain.event import Event, Settled
 from peregrine.domain.execution import Outcome
 from peregrine.domain.moment import MINUTE, Moment
 from peregrine.domain.payload import JsonObject, Payload
+from peregrine.domain.query import PageRequest, TaskFilter, TaskSort
 from peregrine.domain.trigger import CronRule
 from peregrine.engine.engine import Engine
 from peregrine.engine.needs import Needs
 from peregrine.engine.settings import EngineSettings
 from peregrine.observers.metrics import MetricsObserver
 from peregrine.ports.executor import RunContext
+from peregrine.stores.sqlite import care
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.builders import NOW, a_new_execution, a_parallel_task, an_instance
 from peregrine.testing.clock import SeededEntropy
@@ -238,6 +242,91 @@ def test_tasks_that_are_not_due_are_not_looked_at(tmp_path: Path) -> None:
             looks.append(store.reading)
 
         assert looks[0] == looks[1] <= 100
+
+    with_store(tmp_path, test)
+
+
+def test_no_task_that_is_not_due_delays_the_first_run(tmp_path: Path) -> None:
+    """The lane that tells the planner what is due does nothing else for them. They are looked at once, beside it."""
+
+    async def test(store: CountedStore) -> None:
+        looks = []
+        for name, count in (("few", 50), ("many", 2 * COUNT)):
+            await make_later(store, name, count)
+            await make_due(store, f"{name}-due", 1)
+            store.forget()
+            await work_off(store, 1)
+            looks.append(store.looking)
+
+        # Some 150; a busy machine takes a look or two more.
+        assert max(looks) <= 500
+
+    with_store(tmp_path, test)
+
+
+def test_tasks_are_counted_and_listed_in_the_same_steps_however_many(tmp_path: Path) -> None:
+    async def test(store: CountedStore) -> None:
+        steps, totals = [], []
+        for name, count in (("few", 50), ("many", 2 * COUNT)):
+            await make_later(store, name, count)
+            page = PageRequest(size=50)
+            await store.list_tasks(TaskFilter(), page, sort=TaskSort.UPDATED_AT, descending=True, now=DUE)
+            store.forget()
+            told = await store.statistics(DUE)
+            listed = await store.list_tasks(TaskFilter(), page, sort=TaskSort.UPDATED_AT, descending=True, now=DUE)
+            steps.append(store.reading)
+            totals += [told.total_tasks, listed.total]
+
+        assert totals == [50, 50, 50 + 2 * COUNT, 50 + 2 * COUNT]
+        assert abs(steps[0] - steps[1]) <= 20
+        assert max(steps) <= 4_000
+
+    with_store(tmp_path, test)
+
+
+def test_strayed_cursors_are_looked_for_in_few_steps_a_task_and_some_tasks_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "LOOK_TASKS", 100)
+    most = []
+
+    async def test(store: CountedStore) -> None:
+        run = store._readers.run
+
+        async def watched(operation: Callable[[Any], Any], **how: bool) -> Any:
+            before = store.reading
+            found = await run(operation, **how)
+            most.append(store.reading - before)
+            return found
+
+        monkeypatch.setattr(store._readers, "run", watched)
+        await make_later(store, "later", COUNT)
+        store.forget()
+
+        assert await store.reanchor(beyond=DUE, now=DUE) == 0
+
+        assert len(most) >= COUNT // 100
+        assert max(most) <= 100 * 6
+        assert store.reading <= COUNT * 6
+        assert store.writing == store.looking == 0
+
+    with_store(tmp_path, test)
+
+
+def test_tasks_registered_together_take_few_statements_each(tmp_path: Path) -> None:
+    """Its number, its definition, what lists look at, where its schedule stands; each with the count that it moves."""
+
+    async def test(store: CountedStore) -> None:
+        tasks = [a_parallel_task(f"task-{n}", schedule="0 0 3 * * *") for n in range(COUNT)]
+        store.forget()
+
+        with counted() as calls:
+            await store.create_tasks(tasks)
+
+        assert store.ran["INSERT"] == 4 * COUNT
+        assert store.ran.total() <= 4 * COUNT + 20
+        assert store.writing <= 320 * COUNT
+        assert calls.ours <= 20
 
     with_store(tmp_path, test)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,29 @@ from typing import Any
 
 import apsw
 
-from peregrine.stores.sqlite import rows
+from peregrine.domain.moment import DAY
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.stores.sqlite.stretches import STRETCH
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = Path("/dev/shm")
+RECOUNTS = {
+    "SELECT tasks, enabled, queued FROM totals": """
+        SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM tasks WHERE enabled),
+            (SELECT count(*) FROM executions WHERE state = 0)""",
+    "SELECT start, listed, completed, failed FROM stretches WHERE listed <> 0 ORDER BY 1": f"""
+        SELECT listed_at - (listed_at % {STRETCH} + {STRETCH}) % {STRETCH}, count(*), sum(state = 2), sum(state > 2)
+        FROM executions WHERE listed_at IS NOT NULL GROUP BY 1""",
+    "SELECT day, completed, failed, timed, runtime FROM days WHERE completed + failed <> 0 ORDER BY 1": f"""
+        SELECT completed_at - completed_at % {DAY}, sum(state = 2), sum(state > 2), count(started_at),
+            sum(ifnull(max(0, completed_at - started_at), 0))
+        FROM executions WHERE state > 1 GROUP BY 1""",
+    "SELECT no FROM segments ORDER BY 1": """
+        SELECT s.no FROM segments s JOIN executions e ON (e.seq >> 13) = s.no GROUP BY 1
+        HAVING ifnull(min(listed_at) >= listed_min AND max(listed_at) <= listed_max, 1)
+            AND ifnull(min(scheduled_for) >= scheduled_min AND max(scheduled_for) <= scheduled_max, 1) ORDER BY 1""",
+}
+"""What a file keeps counted, and how it would be counted from the executions and tasks themselves."""
 
 
 def quick_folder() -> Path | None:
@@ -30,11 +48,12 @@ class CountedStore(SqliteStore):
     """A store that counts what SQLite does: how often each statement ran, and the steps of its machine.
 
     Steps that write are counted by themselves: what only reads looks again when time says so, so its count varies.
+    Of those that read, *looking* counts the ones on the lane that the engine waits for.
     """
 
     def __init__(self, path: Path) -> None:
         self.ran: Counter[str] = Counter()
-        self.writing = self.reading = 0
+        self.writing = self.reading = self.looking = 0
         super().__init__(path, ballast_bytes=0)
 
     def _connect(self, *, reads_only: bool) -> apsw.Connection:
@@ -43,7 +62,9 @@ class CountedStore(SqliteStore):
         return db
 
     def _note_reading(self, seen: dict[str, Any]) -> None:
-        self.reading += seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+        steps = seen["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+        self.reading += steps
+        self.looking += steps * threading.current_thread().name.startswith("store-look")
 
     def _note_writing(self, seen: dict[str, Any]) -> None:
         self.ran[seen["sql"].split(None, 1)[0].upper()] += 1
@@ -52,7 +73,7 @@ class CountedStore(SqliteStore):
     def forget(self) -> None:
         """Count from nothing again."""
         self.ran.clear()
-        self.writing = self.reading = 0
+        self.writing = self.reading = self.looking = 0
 
 
 def a_store(path: Path, **settings: Any) -> SqliteStore:
@@ -77,17 +98,9 @@ def is_sound(path: Path) -> bool:
 
 
 def is_counted(path: Path) -> bool:
-    """Whether the stretches of the list add up to what is listed."""
+    """Whether all that the file counts by the way is what a recount gives, and each segment lies within its bounds."""
     with looked_at(path) as db:
-        kept = list(db.execute("SELECT start, listed, completed, failed FROM stretches WHERE listed <> 0 ORDER BY 1"))
-        found: Counter[tuple[int, str]] = Counter()
-        for listed_at, state in db.execute("SELECT listed_at, state FROM executions WHERE listed_at IS NOT NULL"):
-            start = listed_at - listed_at % STRETCH
-            found[start, "listed"] += 1
-            found[start, "completed"] += state == rows.COMPLETED
-            found[start, "failed"] += state > rows.COMPLETED
-        starts = sorted({start for start, _ in found})
-        return kept == [(one, *(found[one, name] for name in ("listed", "completed", "failed"))) for one in starts]
+        return all(list(db.execute(kept)) == list(db.execute(recount)) for kept, recount in RECOUNTS.items())
 
 
 def a_process(program: str, *arguments: object) -> subprocess.Popen[str]:

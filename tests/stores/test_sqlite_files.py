@@ -13,7 +13,7 @@ import pytest
 
 from peregrine.domain.errors import Invalid, Unavailable
 from peregrine.ports.store import Store
-from peregrine.stores.sqlite import folding, place
+from peregrine.stores.sqlite import folding, migrate, place
 from peregrine.stores.sqlite import store as sqlite_store
 from peregrine.stores.sqlite.connection import open_connection
 from peregrine.stores.sqlite.store import SqliteStore
@@ -291,6 +291,22 @@ async def test_a_read_is_given_up_in_the_end(folder: Path, monkeypatch: pytest.M
 
     assert await store.get_tasks([a_task().id]) == []
     await store.close()
+
+
+def test_the_look_at_the_pages_ends_some_pages_after_its_time(folder: Path) -> None:
+    """A check of the pages is one instruction: it must be asked for the time between pages, or it reads them all."""
+    pages = 20 * migrate.CHECK_PAGES
+    migrate.create(folder / "store.db", migrate.migrations())
+    with looked_at(folder / "store.db") as db:
+        db.executemany("INSERT INTO definitions (document) VALUES (?)", [("x" * 4_000,)] * pages)
+    db = open_connection(folder / "store.db", reads_only=True)
+
+    assert migrate.quick_faults(db, seconds=0) is None
+
+    read, _ = db.status(apsw.SQLITE_DBSTATUS_CACHE_MISS)
+    assert read <= 2 * migrate.CHECK_PAGES
+    assert migrate.quick_faults(db, seconds=60) == []
+    db.close()
 
 
 async def test_the_look_at_the_pages_is_bounded(folder: Path) -> None:

@@ -11,10 +11,15 @@ import pytest
 
 from peregrine.domain.errors import UnsafeStore
 from peregrine.stores.sqlite import migrate
-from tests.stores.sqlite_places import ROOT, a_process, is_sound, looked_at, said, tell
+from tests.stores.sqlite_places import ROOT, a_process, is_counted, is_sound, looked_at, said, tell
 
 ONE = ["CREATE TABLE first (x INTEGER) STRICT; INSERT INTO first VALUES (1), (2), (3);"]
 TWO = [*ONE, "CREATE TABLE second (x INTEGER) STRICT; INSERT INTO second SELECT x * 10 FROM first; DROP TABLE first;"]
+
+ADD_TASK = (
+    "INSERT INTO tasks VALUES (?1, 't' || ?1, 'task ' || ?1, '', 'function', ?2, NULL, 1, 0, 'somebody', 0, 0)"
+    " ON CONFLICT (no) DO UPDATE SET enabled = excluded.enabled"
+)
 
 
 def a_store_of(path: Path, steps: list[str]) -> None:
@@ -158,6 +163,47 @@ def test_of_two_that_migrate_at_once_one_waits(folder: Path) -> None:
     for process in (first, second):
         process.communicate()
     assert shape(path) == (2, ["second"])
+
+
+def test_tasks_of_an_older_file_are_counted_and_those_of_an_older_process_too(folder: Path) -> None:
+    """Such a process writes to the file as if nobody counted."""
+    path = folder / "store.db"
+    a_store_of(path, migrate.migrations()[:6])
+    with looked_at(path) as db:
+        for no in range(1, 6):
+            db.execute(ADD_TASK, (no, no % 2))
+        migrate.migrate(path, migrate.migrations())
+        assert is_counted(path)
+
+        db.execute(ADD_TASK, (7, 1))
+        db.execute("DELETE FROM tasks WHERE no IN (1, 2)")
+        db.execute("UPDATE tasks SET enabled = 1 - enabled WHERE no IN (3, 4, 7)")
+        db.execute("UPDATE tasks SET enabled = enabled, priority = 2")
+
+        assert list(db.execute("SELECT tasks, enabled FROM totals")) == [(4, 2)]
+    assert is_counted(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "UPDATE totals SET tasks = tasks + 1",
+        "UPDATE totals SET enabled = enabled + 1",
+        "UPDATE totals SET queued = queued + 1",
+        "INSERT INTO days VALUES (0, 1, 0, 1, 5)",
+        "INSERT INTO stretches VALUES (0, 1, 1, 0)",
+        "INSERT INTO segments VALUES (3, 0, 0, 0, 0)",
+    ],
+)
+def test_a_count_that_is_wrong_is_seen_by_these_tests(folder: Path, wrong: str) -> None:
+    path = folder / "store.db"
+    a_store_of(path, migrate.migrations())
+    assert is_counted(path)
+
+    with looked_at(path) as db:
+        db.execute(wrong)
+
+    assert not is_counted(path)
 
 
 def test_the_steps_are_numbered_without_a_gap() -> None:

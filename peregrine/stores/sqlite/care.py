@@ -17,6 +17,8 @@ from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.settling import Days
 from peregrine.stores.sqlite.stretches import Stretches
 
+LOOK_TASKS: Final = 20_000
+"""Tasks that one look for strayed cursors reads: a few milliseconds of them, then a list may come first."""
 PURGE_REACH: Final = 4
 """Among so many times the number wanted, those that started first, retention looks for those that ended first."""
 
@@ -33,9 +35,19 @@ def retire(db: apsw.Connection, instance_ids: Sequence[WorkerId]) -> None:
     db.executemany(SQL["retire"], [(id,) for id in instance_ids])
 
 
-def strayed(db: apsw.Connection, beyond: Moment) -> bool:
-    """Whether a wrong clock left anything beyond a moment: asked first, since nearly always there is nothing."""
-    return any(db.execute(SQL[name], (beyond,)).fetchone() is not None for name in ("strayed", "put_off"))
+def put_off(db: apsw.Connection, beyond: Moment) -> bool:
+    """Whether anything is queued for later than a moment."""
+    return db.execute(SQL["put_off"], (beyond,)).fetchone() is not None
+
+
+def has_strayed(db: apsw.Connection, beyond: Moment, first: int) -> bool:
+    """Whether any of the tasks from a number on, ``LOOK_TASKS`` of them, was decided beyond a moment."""
+    return db.execute(SQL["strayed_among"], (beyond, first, first + LOOK_TASKS - 1)).fetchone() is not None
+
+
+def last_task(db: apsw.Connection) -> int:
+    """The highest number of a task; 0 if there is none."""
+    return steps.number(db, SQL["last_task"])
 
 
 def reanchor(db: apsw.Connection, definitions: Definitions, beyond: Moment, now: Moment) -> int:

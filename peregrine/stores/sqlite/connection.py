@@ -87,10 +87,13 @@ def be_patient(db: apsw.Connection) -> None:
 
 
 @contextmanager
-def time_limit(db: apsw.Connection, seconds: float) -> Iterator[None]:
-    """Let what *db* does end with ``apsw.InterruptError`` after so many seconds."""
+def time_limit(db: apsw.Connection, seconds: float, *, every: int = LOOK_EVERY) -> Iterator[None]:
+    """Let what *db* does end with ``apsw.InterruptError`` after so many seconds.
+
+    *every*: instructions between two looks at the time; a check of the pages counts each page as one.
+    """
     until = time.monotonic() + seconds
-    db.set_progress_handler(lambda: time.monotonic() > until, LOOK_EVERY)
+    db.set_progress_handler(lambda: time.monotonic() > until, every)
     try:
         yield
     finally:

@@ -444,10 +444,10 @@ def _count_ledger(db: apsw.Connection, task_no: int) -> int:
 def statistics(db: apsw.Connection, now: Moment) -> Statistics:
     row = db.execute(SQL["statistics"], (day_start(now),)).fetchone()
     assert row is not None
-    tasks, disabled, running, queued, completed, failed, timed, runtime, next_run_at = row
+    tasks, enabled, running, queued, completed, failed, timed, runtime, next_run_at = row
     return Statistics(
         total_tasks=tasks,
-        enabled_tasks=tasks - disabled,
+        enabled_tasks=enabled,
         running=running,
         queued=queued,
         completed_today=completed,

@@ -25,7 +25,7 @@ from peregrine.stores.sqlite.stretches import Stretches
 
 _COUNTS: Final[dict[Kind, str]] = {
     Kind.RECORDS: "count_all_records",
-    Kind.TASKS: "count_all_task_progress",
+    Kind.TASKS: "count_all_tasks",
     Kind.EXECUTIONS: "count_all_executions",
     Kind.SKIPS: "count_all_skips",
 }
@@ -127,7 +127,7 @@ def _lay_task(db: apsw.Connection, stored: StoredTask) -> int:
     task, tally = stored.task, stored.tally
     if db.execute(SQL["task_id_exists"], (task.id,)).fetchone() is not None:
         return 0
-    no = tasks.add(db, task, stored.cursor, stored.next_run_at)
+    (no,) = tasks.add(db, [(task, stored.cursor, stored.next_run_at)])
     db.execute(
         SQL["lay_tally"],
         (

@@ -19,6 +19,10 @@ SELECT no FROM task_ids WHERE id = ?1;
 -- Whether a task with this id is there.
 SELECT 1 FROM tasks WHERE id = ?1;
 
+-- name: numbers_of_ids
+-- The numbers of those of these ids that ever had a task.
+SELECT t.id, t.no FROM carray(?1) c CROSS JOIN task_ids t ON t.id = c.value;
+
 -- name: task_named
 -- The id of the task with this name.
 SELECT id FROM tasks WHERE name = ?1;
@@ -104,8 +108,8 @@ WHERE {conditions} ORDER BY {order} LIMIT :limit OFFSET :offset;
 SELECT count(*) FROM (SELECT 1 FROM tasks t {joined} WHERE {conditions} LIMIT :most);
 
 -- name: count_all_tasks
--- How many tasks there are, up to a bound.
-SELECT count(*) FROM (SELECT 1 FROM task_progress LIMIT :most);
+-- How many tasks there are.
+SELECT tasks FROM totals;
 
 -- name: task_is_disabled
 -- Condition: switched off.
@@ -410,6 +414,14 @@ DELETE FROM instances WHERE id = ?1;
 -- Tasks decided beyond a moment.
 SELECT no, stamp FROM task_progress WHERE cursor > ?1;
 
+-- name: strayed_among
+-- One that was decided beyond a moment among the tasks with a number from ?2 to ?3.
+SELECT no FROM task_progress WHERE no BETWEEN ?2 AND ?3 AND cursor > ?1 LIMIT 1;
+
+-- name: last_task
+-- The highest number of a task.
+SELECT ifnull(max(no), 0) FROM task_progress;
+
 -- name: put_off
 -- What is queued for later than a moment. (The index ends with what is available last only within a rank.)
 SELECT seq, priority FROM executions INDEXED BY executions_waiting WHERE state = 0 AND available_at > ?1;
@@ -683,8 +695,7 @@ SELECT count(*) FROM (SELECT 1 FROM skips WHERE task_no = ?1 LIMIT ?2);
 
 -- name: statistics
 -- The numbers of the status page; ?1 is the start of today.
-SELECT (SELECT count(*) FROM task_progress),
-    (SELECT count(*) FROM tasks INDEXED BY tasks_disabled WHERE enabled = 0),
+SELECT (SELECT tasks FROM totals), (SELECT enabled FROM totals),
     (SELECT count(*) FROM executions WHERE state < 2 AND state = 1), (SELECT queued FROM totals),
     ifnull(sum(completed), 0), ifnull(sum(failed), 0), ifnull(sum(timed), 0), ifnull(sum(runtime), 0),
     (SELECT min(next_run_at) FROM task_progress)
@@ -728,10 +739,6 @@ DELETE FROM records WHERE (collection, key) IN (
 -- name: count_all_records
 -- How many records there are, expired ones included.
 SELECT count(*) FROM records;
-
--- name: count_all_task_progress
--- How many tasks there are.
-SELECT count(*) FROM task_progress;
 
 -- name: count_all_executions
 -- How many executions there are.

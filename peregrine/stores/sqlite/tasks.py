@@ -51,19 +51,44 @@ _LAST_SUCCEEDED: Final = {TaskStatus.COMPLETED: 1, TaskStatus.FAILED: 0, TaskSta
 
 
 def create_tasks(db: apsw.Connection, tasks: Sequence[Task]) -> None:
+    _refuse_clashes(db, tasks)
+    add(db, [(task, task.updated_at, task.next_run_at(task.updated_at)) for task in tasks])
+
+
+def _refuse_clashes(db: apsw.Connection, tasks: Sequence[Task]) -> None:
+    """Raises:  Conflict for the first whose id or name is taken, in the store or by one before it."""
+    ids = {id for id, _ in steps.by_texts(db, "numbers_of_tasks", [task.id for task in tasks])}
+    names = {name for name, _ in steps.by_texts(db, "numbers_of_names", [task.name for task in tasks])}
     for task in tasks:
-        if db.execute(SQL["task_id_exists"], (task.id,)).fetchone():
+        if task.id in ids:
             raise Conflict(f"a task with id {task.id!r} exists", code="id_taken")
-        _refuse_taken_name(db, task)
-        add(db, task, task.updated_at, task.next_run_at(task.updated_at))
+        if task.name in names:
+            raise Conflict(f"a task named {task.name!r} exists", code="name_taken")
+        ids.add(task.id)
+        names.add(task.name)
 
 
-def add(db: apsw.Connection, task: Task, cursor: Moment, next_run_at: Moment | None) -> int:
-    """Write a task that is not there; its number."""
-    no = steps.number_of(db, "task", task.id)
-    _write_definition(db, no, task)
-    db.execute(SQL["add_progress"], kept.progress_row(no, _stamp(db, task), task, cursor, next_run_at))
-    return no
+def add(db: apsw.Connection, new: Sequence[tuple[Task, Moment, Moment | None]]) -> list[int]:
+    """Write tasks that are not there, each with its cursor and its next moment; their numbers.
+
+    Statement by statement for all of them: one by one, most of the time went into the statements themselves.
+    """
+    numbers = _numbers(db, [task.id for task, _, _ in new])
+    stamps = db.executemany(SQL["add_definition"], [(kept.definition_text(task),) for task, _, _ in new])
+    whole = [(no, stamp, *one) for no, (stamp,), one in zip(numbers, stamps, new, strict=True)]
+    db.executemany(SQL["put_task"], [kept.task_row(no, task) for no, _, task, _, _ in whole])
+    db.executemany(SQL["add_tag"], [(tag, no) for no, _, task, _, _ in whole for tag in task.tags])
+    db.executemany(SQL["add_progress"], [kept.progress_row(*one) for one in whole])
+    return numbers
+
+
+def _numbers(db: apsw.Connection, ids: Sequence[TaskId]) -> list[int]:
+    """The numbers of *ids*, none of which stands there twice; an id that is used again keeps its own."""
+    known: dict[str, int] = dict(steps.by_texts(db, "numbers_of_ids", ids))
+    strange = [id for id in ids if id not in known]
+    made = db.executemany(SQL["add_task_number"], [(id,) for id in strange])
+    known.update((id, no) for id, (no,) in zip(strange, made, strict=True))
+    return [known[id] for id in ids]
 
 
 def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan | None) -> None:
@@ -183,8 +208,10 @@ def list_tasks(
 
 
 def _count(db: apsw.Connection, conditions: list[str], values: dict[str, int | str | None]) -> int:
+    if not conditions:
+        return steps.number(db, SQL["count_all_tasks"])
     text = SQL["count_tasks"].format(joined=_joined(conditions), conditions=" AND ".join(conditions))
-    return steps.number(db, text if conditions else SQL["count_all_tasks"], values | {"most": COUNT_MAX + 1})
+    return steps.number(db, text, values | {"most": COUNT_MAX + 1})
 
 
 def _joined(conditions: list[str]) -> str:
