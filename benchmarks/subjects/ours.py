@@ -87,9 +87,15 @@ class Peregrine:
         children = ChildProcesses(IsolationSettings(modules=(), processes_max=1, idle_min=0, env={}))
         return {"function": FunctionExecutor(FUNCTIONS, children=children, clock=self.clock)}
 
+    async def tasks(self) -> list[Any]:
+        """The hundred tasks of which something may wait."""
+        tasks = [self._task(f"t{n}", "@manual") for n in range(100)]
+        if await self.store.get_task(tasks[0].id) is None:
+            await self.store.create_tasks(tasks)
+        return tasks
+
     async def add_due(self, count: int) -> None:
-        if self._number == 0:
-            await self.store.create_tasks([self._task(f"t{n}", "@manual") for n in range(100)])
+        await self.tasks()
         for start in range(0, count, 1_000):
             await asyncio.gather(*(self._ask(f"t{n % 100}") for n in range(start, min(count, start + 1_000))))
 

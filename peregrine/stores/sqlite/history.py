@@ -181,11 +181,13 @@ def _seek_task(db: apsw.Connection, sought: _Sought, task_id: TaskId) -> None:
 
 
 def _of_task(db: apsw.Connection, task_no: int) -> int:
-    """How many executions a task has, up to a bound."""
-    if not (segments := _segments(db)):
-        return 0
-    values = {"task_no": task_no, "most": COUNT_MAX + 1, "segments": apsw.carray(segments)}
-    return steps.number(db, SQL["count_of_task"], values)
+    """How many executions a task has; counted as far as anybody is told."""
+    found = 0
+    for (here,) in db.execute(SQL["counts_of_task"], (task_no,)):
+        found += here
+        if found > COUNT_MAX:
+            break
+    return found
 
 
 def _ended(db: apsw.Connection) -> tuple[int, int, int]:
@@ -275,11 +277,11 @@ def _count_started(db: apsw.Connection, filter: ExecutionFilter, sought: _Sought
         conditions = sought.started if sought.until is None else [*sought.started, SQL["execution_not_older"]]
         text = SQL["count_started"].format(indexed=f"INDEXED BY {sought.index}", conditions=_together(conditions))
         return steps.number(db, text, sought.values | {"most": most, "until": sought.until})
+    if not sought.started:
+        return _of_task(db, sought.values["task_no"]) - waiting
     if not (segments := _segments(db)):
         return 0
     values = sought.values | {"most": most, "segments": apsw.carray(segments)}
-    if not sought.started:
-        return steps.number(db, SQL["count_of_task"], values) - waiting
     return steps.number(db, SQL["count_started_of_task"].format(conditions=_together(sought.started)), values)
 
 
@@ -338,11 +340,18 @@ def _page_of_started(
 
 
 def _stretch_of(db: apsw.Connection, counted: str, offset: int) -> tuple[Moment, int]:
-    """The end of the stretch of a list that holds the line behind *offset* others, and how many of those it holds."""
-    for start, here in db.execute(SQL["stretches"].format(counted=counted)):
-        if here > offset:
-            return start + STRETCH, offset
-        offset -= here
+    """The end of the stretch of a list that holds the line behind *offset* others, and how many of those it holds.
+
+    By days first: to fetch a row takes ten times as long as to have it added to a sum.
+    """
+    for day, whole in db.execute(SQL["days_of_stretches"].format(counted=counted)):
+        if whole <= offset:
+            offset -= whole
+            continue
+        for start, here in db.execute(SQL["stretches"].format(counted=counted), (day,)):
+            if here > offset:
+                return start + STRETCH, offset
+            offset -= here
     return _BEFORE_ALL, offset
 
 

@@ -511,9 +511,17 @@ ORDER BY e.listed_at DESC LIMIT 2 OFFSET :offset;
 -- How many on that list are newer than a moment.
 SELECT count(*) FROM executions e {indexed} WHERE e.listed_at > :from AND {conditions};
 
+-- name: days_of_stretches
+-- How many executions of a list the stretches of each day hold, the newest first; each is added up when it is asked for.
+WITH RECURSIVE newer (day) AS (
+    SELECT max(start) - (max(start) % 86400000 + 86400000) % 86400000 FROM stretches
+    UNION ALL SELECT day - 86400000 FROM newer WHERE day > (SELECT min(start) FROM stretches))
+SELECT day, (SELECT ifnull(sum({counted}), 0) FROM stretches WHERE start >= day AND start < day + 86400000) FROM newer
+WHERE day IS NOT NULL;
+
 -- name: stretches
--- How many executions of a list each stretch holds, the newest first.
-SELECT start, {counted} FROM stretches ORDER BY start DESC;
+-- How many executions of a list each stretch of a day holds, the newest first.
+SELECT start, {counted} FROM stretches WHERE start >= ?1 AND start < ?1 + 86400000 ORDER BY start DESC;
 
 -- name: count_started
 -- How many of those that do not wait match, up to a bound.
@@ -640,11 +648,11 @@ SELECT count(*) FROM (
     SELECT 1 FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
     WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no AND e.listed_at IS NOT NULL AND {conditions} LIMIT :most);
 
--- name: count_of_task
--- How many executions a task has, up to a bound.
-SELECT count(*) FROM (
-    SELECT 1 FROM carray(:segments) c CROSS JOIN executions e INDEXED BY executions_by_task
-    WHERE (e.seq >> 13) = c.value AND e.task_no = :task_no LIMIT :most);
+-- name: counts_of_task
+-- How many executions of a task each segment holds, each counted when it is asked for. (A bound on the rows instead, in
+-- a query around it, takes three times as long.)
+SELECT (SELECT count(*) FROM executions e INDEXED BY executions_by_task
+    WHERE (e.seq >> 13) = +s.no AND e.task_no = ?1) FROM segments s;
 
 -- name: ledger_of_executions
 -- The occurrences of a task that have executions, from some segments, the newest first.
