@@ -284,6 +284,26 @@ def test_tasks_are_counted_and_listed_in_the_same_steps_however_many(tmp_path: P
     with_store(tmp_path, test)
 
 
+def test_the_few_system_tasks_are_found_in_the_same_steps_however_many_others(tmp_path: Path) -> None:
+    """They are looked for at every start."""
+
+    async def test(store: CountedStore) -> None:
+        some = [a_parallel_task(f"system-{n}", is_system=True) for n in range(3)]
+        await store.create_tasks(some)
+        filter, page, steps = TaskFilter(is_system=True), PageRequest(), []
+        for name, count in (("few", 50), ("many", 2 * COUNT)):
+            await make_later(store, name, count)
+            store.forget()
+            found = await store.list_tasks(filter, page, sort=TaskSort.NAME, descending=False, now=DUE)
+            steps.append(store.reading)
+            assert [view.task for view in found.items] == some
+
+        assert abs(steps[0] - steps[1]) <= 50
+        assert max(steps) <= 1_000
+
+    with_store(tmp_path, test)
+
+
 def test_strayed_cursors_are_looked_for_in_few_steps_a_task_and_some_tasks_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,8 +148,12 @@ t.kind = :kind;
 t.priority = :priority;
 
 -- name: task_is_system
--- Condition: whether it is a system task.
-t.is_system = :is_system;
+-- Condition: it is a system task (word for word what the index of those says).
+t.is_system = 1;
+
+-- name: task_is_ordinary
+-- Condition: it is none.
+t.is_system = 0;
 
 -- name: task_has_creator
 -- Condition: who made it.

@@ -45,7 +45,14 @@ _STATUS_CONDITIONS: Final = {
     TaskStatus.PENDING: ("task_is_live", "task_is_idle", "task_last_succeeded"),
 }
 _FINDS_FEW: Final = frozenset(
-    SQL[name] for name in ("task_is_disabled", "task_is_running", "task_has_any_tag", "task_has_all_tags")
+    SQL[name]
+    for name in (
+        "task_is_disabled",
+        "task_is_system",
+        "task_is_running",
+        "task_has_any_tag",
+        "task_has_all_tags",
+    )
 )
 _LAST_SUCCEEDED: Final = {TaskStatus.COMPLETED: 1, TaskStatus.FAILED: 0, TaskStatus.PENDING: None}
 
@@ -228,10 +235,11 @@ def _conditions(filter: TaskFilter, now: Moment) -> tuple[list[str], dict[str, i
         values["last_succeeded"] = _LAST_SUCCEEDED.get(filter.status)
     if filter.enabled is not None:
         names.append("task_is_enabled" if filter.enabled else "task_is_disabled")
+    if filter.is_system is not None:
+        names.append("task_is_system" if filter.is_system else "task_is_ordinary")
     asked: dict[str, tuple[str, int | str | None]] = {
         "task_has_kind": ("kind", filter.kind),
         "task_has_priority": ("priority", None if filter.priority is None else int(filter.priority)),
-        "task_is_system": ("is_system", filter.is_system),
         "task_has_creator": ("created_by", filter.created_by),
         "task_has_text": ("text", rows.lowered(filter.text) or None),
         "task_has_any_tag": ("tags_any", _json_list(filter.tags_any)),

@@ -1,3 +1,5 @@
+-- What would grow with the number of tasks, and need not.
+--
 -- How many tasks there are, and how many of them are switched on, so that nobody counts them. The file keeps both by
 -- itself: a process of the version before may still write to it.
 
@@ -14,3 +16,6 @@ END;
 CREATE TRIGGER task_dropped AFTER DELETE ON tasks BEGIN
     UPDATE totals SET tasks = tasks - 1, enabled = enabled - old.enabled;
 END;
+
+-- The few system tasks are looked for at every start.
+CREATE INDEX tasks_system ON tasks (is_system) WHERE is_system = 1;
