@@ -1,4 +1,6 @@
-"""What is measured with HTTP in between: pages of tasks that are asked for, and tasks that are requests themselves."""
+"""What is measured with HTTP in between: pages of tasks that are asked for, tasks that are requests themselves, and how
+much more two services carry than one.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,43 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import marks
+from benchmarks.subjects.fleet import FEW_SLOTS, Fleet
 from benchmarks.subjects.ours import CALLS_AT_ONCE, PeregrineCalls
 from benchmarks.subjects.processes import Helpers
 from benchmarks.subjects.service import Service
+from benchmarks.workers.our_functions import WAIT_SECONDS
 
 TURNS: Final = 5
 TURN_SECONDS: Final = 1.5
+SETTLE_WAITS: Final = 2
+"""So many waits pass before runs are counted: then all slots are taken."""
 CONNECTIONS: Final = 16
 _LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+async def instances(fleet: Fleet, folder: Path, waits: int) -> dict[str, float]:
+    """Runs a second of one service on a MongoDB, and of two, while each run only waits: for so many waits."""
+    await fleet.open(folder)
+    task = await fleet.add("waits", "@manual", function="wait", overlap="allow")
+    alone = await _carried(fleet, task, waits, services=1)
+    await fleet.join()
+    together = await _carried(fleet, task, waits, services=2)
+    await fleet.close()
+    return {"alone_rate": alone, "both_rate": together, "times": together / alone}
+
+
+async def _carried(fleet: Fleet, task: str, waits: int, *, services: int) -> float:
+    """Runs that end in a second, once all slots are taken, with more of them waiting all the time."""
+    # As many as can end while they are asked for and counted, and as many again: no slot may wait for work.
+    await fleet.queue(task, 2 * (waits + SETTLE_WAITS) * FEW_SLOTS * services)
+    await asyncio.sleep(SETTLE_WAITS * WAIT_SECONDS)
+    before, began = marks.look(), time.monotonic()
+    await asyncio.sleep(waits * WAIT_SECONDS)
+    rate = (marks.look() - before) / (time.monotonic() - began)
+    if not await fleet.waiting():
+        raise SystemExit("there was too little to do; the measurement would be wrong")
+    return rate
 
 
 class _Asker(asyncio.Protocol):

@@ -14,15 +14,22 @@ from benchmarks.parts import (
     HISTORIES,
     HTTP_TASKS,
     IDLES,
+    INSTANCES,
     LIST,
     MINUTE,
     NOW,
-    REGISTER,
     SPREAD,
 )
 from benchmarks.sitting import Sitting
 
 OURS: Final = "peregrine"
+HISTORY_COLUMNS: Final = {
+    "runs_ratio": "claim and settle",
+    "list_ratio": "list",
+    "page_ratio": "a page in the middle",
+    "stats_ratio": "statistics",
+}
+"""What may not grow with the history. The list of one task may: it tells how many that task has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +124,14 @@ def _idle(at: Sitting) -> Iterator[Check]:
             yield _at_most(at.median(part, OURS, "first_ms"), start, "{:,.0f} ms to the first run", "the first run")
             yield _at_most(at.median(part, OURS, "cpu_percent"), 1, "{:.1f} % idle", "idle processor")
             yield _at_most(at.median(part, OURS, "page_ms"), 20, "a page in {:.1f} ms", "a page")
-    rate = at.median(REGISTER, OURS, "rate")
-    yield _at_most(_times(1_000, rate), 2, "adding one {:.2f} ms", "adding one")
-    yield _at_least(at.median(REGISTER, OURS, "bulk_rate"), 10_000, "in bulk {:,.0f} a second", "in bulk")
+            yield _at_most(at.median(part, OURS, "add_ms"), 2, "adding one {:.2f} ms", "adding one")
+            yield _at_least(at.median(part, OURS, "bulk_rate"), 10_000, "in bulk {:,.0f} a second", "in bulk")
 
 
 def _history(at: Sitting) -> Iterator[Check]:
     wanted = max(HISTORIES)
     size = max((size for size, part in HISTORIES.items() if at.rounds(part, OURS)), default=wanted)
-    for column, what in (("rate_ratio", "claim and settle"), ("page_ratio", "page"), ("stats_ratio", "statistics")):
+    for column, what in HISTORY_COLUMNS.items():
         words = f"{what} {{:.2f}} × at {size:,}"
         yield _at_most(at.median(HISTORIES[size], OURS, column), 1.2, words, what)
     if size < wanted:
@@ -141,7 +147,7 @@ def _http_tasks(at: Sitting) -> Iterator[Check]:
 
 
 def _mongo(at: Sitting) -> Iterator[Check]:
-    yield Check("MongoDB", None)
+    yield _at_least(at.median(INSTANCES, "fleet", "times"), 1.7, "{:.2f} ×", "two instances")
 
 
 GOALS: Final = (
@@ -153,14 +159,14 @@ GOALS: Final = (
     Goal("G6", "run now, until it starts: p50 ≤ 2 ms in process, ≤ 5 ms over HTTP", _now),
     Goal(
         "G7",
-        "100,000 and 1,000,000 tasks, none due: ≤ 100 MiB, first run after ≤ 1 s and 2 s, idle ≤ 1 %, a page ≤ 20 ms;"
+        "100,000 and 1,000,000 tasks, none due: ≤ 100 MiB, first run after ≤ 1 s and 2 s, idle ≤ 1 %, a page ≤ 20 ms,"
         " adding one ≤ 2 ms, in bulk ≥ 10,000 a second",
         _idle,
     ),
-    Goal("G8", "a history of 10,000,000: claim, settle, page and statistics ≤ 1.2 × of an empty one", _history),
+    Goal("G8", "a history of 10,000,000: claim, settle, list, page and statistics ≤ 1.2 × of an empty one", _history),
     Goal("G9", "pages of 50 tasks over HTTP ≥ 25 % of the same server's ready-made answer", _list),
     Goal("G10", "HTTP tasks ≥ 50 % of the bare client's rate", _http_tasks),
-    Goal("G11", "two instances on MongoDB ≥ 1.7 × one", _mongo),
+    Goal("G11", "two instances on MongoDB ≥ 1.7 × one, on tasks that wait", _mongo),
 )
 
 

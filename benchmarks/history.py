@@ -29,7 +29,7 @@ SAMPLE: Final = 16_384
 BATCH: Final = 4_000
 """Runs that are worked off at once."""
 ROUNDS: Final = 7
-LOOKS: Final = 20
+LOOKS: Final = 50
 """How often a list is asked for in each round."""
 PAGE: Final = 50
 PATIENCE: Final = 120.0
@@ -38,7 +38,7 @@ SPAN: Final = 30 * DAY
 """Milliseconds over which the history is spread."""
 AT_ONCE: Final = 2**18
 """Rows in one transaction."""
-BYTES_EACH: Final = 600
+BYTES_EACH: Final = 400
 """Room on the disk for each execution, its log and its indexes included, with some to spare."""
 ASKED_FOR: Final = 4
 """One in so many was asked for by somebody, the others by a schedule."""
@@ -79,7 +79,9 @@ def grow(path: Path, size: int, until: int) -> None:
         db.pragma("synchronous", "off")
         db.pragma("cache_size", -262_144)
         names = [str(row[1]) for row in db.execute("PRAGMA table_info (executions)")]
-        db.execute("CREATE TEMP TABLE sample AS SELECT row_number() OVER (ORDER BY seq) - 1 AS place, * FROM executions")
+        db.execute(
+            "CREATE TEMP TABLE sample AS SELECT row_number() OVER (ORDER BY seq) - 1 AS place, * FROM executions"
+        )
         (many,) = next(iter(db.execute("SELECT count(*) FROM sample")))
         db.execute("CREATE UNIQUE INDEX sample_by_place ON sample (place); DELETE FROM executions")
         values = ", ".join(_MADE.get(name, name) for name in names)
@@ -143,18 +145,17 @@ class Kept:
         await self.one.store.maintain()  # what was queued is folded into the file before the clock starts
         await self._measure("runs", lambda: _run(self.one, BATCH))
 
-    async def look(self) -> None:
-        """Each list, and the statistics, once."""
+    async def look(self, at: str) -> None:
+        """The newest executions, some in the middle of all, the newest of one task, or the statistics."""
         from peregrine.domain.ids import TaskId
         from peregrine.domain.query import ExecutionFilter, PageRequest
 
-        store, first = self.one.store, PageRequest(size=PAGE)
-        far = PageRequest(size=PAGE, number=self.runs // 2 // PAGE)
-        of_task = ExecutionFilter(task_id=TaskId("t7"))
-        await self._measure("list", lambda: store.list_executions(ExecutionFilter(), first))
-        await self._measure("page", lambda: store.list_executions(ExecutionFilter(), far))
-        await self._measure("task", lambda: store.list_executions(of_task, first))
-        await self._measure("stats", lambda: store.statistics(self.one.clock.now()))
+        if at == "stats":
+            await self._measure(at, lambda: self.one.store.statistics(self.one.clock.now()))
+            return
+        filter = ExecutionFilter(task_id=TaskId("t7") if at == "task" else None)
+        page = PageRequest(size=PAGE, number=self.runs // 2 // PAGE if at == "page" else 1)
+        await self._measure(at, lambda: self.one.store.list_executions(filter, page))
 
     async def _measure(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         spent, began = own_time(), time.perf_counter()
@@ -170,7 +171,6 @@ async def compared(folder: Path, size: int) -> dict[str, float]:
         raise SystemExit(f"{size * BYTES_EACH / 1e9:.0f} GB are needed in {folder.parent}, {free / 1e9:.0f} are free")
     began = time.perf_counter()
     path = folder / "full"
-    await asyncio.to_thread(path.mkdir)
     one = Peregrine()
     await one.open(path)
     await sample(one, SAMPLE)
@@ -185,9 +185,10 @@ async def compared(folder: Path, size: int) -> dict[str, float]:
         both = (empty, full) if number % 2 else (full, empty)
         for kept in both:
             await kept.work_off()
-        for _ in range(LOOKS):
-            for kept in both:
-                await kept.look()
+        for at in ("list", "page", "stats", "task"):
+            for look in range(LOOKS):
+                for kept in both if look % 2 else reversed(both):
+                    await kept.look(at)
         if number == 0:  # the first round only warms both
             for kept in both:
                 kept.took.clear()

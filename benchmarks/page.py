@@ -26,13 +26,13 @@ UNITS: Final[dict[str, Callable[[float], str]]] = {
     "share": lambda v: f"{v:.0%}",
     "memory_mib": lambda v: f"{v:.0f} MiB",
     "cpu_percent": lambda v: f"{v:.1f} %",
-    "rate_ratio": lambda v: f"{v:.2f} ×",
-    "page_ratio": lambda v: f"{v:.2f} ×",
-    "stats_ratio": lambda v: f"{v:.2f} ×",
+    "times": lambda v: f"{v:.2f} ×",
     "rate": lambda v: f"{v:,.0f}",
     "bulk_rate": lambda v: f"{v:,.0f}",
     "ready_rate": lambda v: f"{v:,.0f}",
     "bare_rate": lambda v: f"{v:,.0f}",
+    "alone_rate": lambda v: f"{v:,.1f}",
+    "both_rate": lambda v: f"{v:,.1f}",
 }
 
 
@@ -107,6 +107,8 @@ def _cell(column: str, values: Sequence[float]) -> str:
 
 
 def _write(column: str, value: float) -> str:
+    if column.endswith("_ratio"):
+        return UNITS["times"](value)
     return UNITS.get(column, _milliseconds)(value)
 
 

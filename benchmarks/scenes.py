@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from benchmarks import doors, marks
+from benchmarks.history import compared
 from benchmarks.parts import BARE, BY_KEY
+from benchmarks.subjects.fleet import Fleet
 from benchmarks.subjects.ours import Peregrine
 from benchmarks.subjects.service import Service
 from benchmarks.subjects.subject import Entry, Subject
@@ -35,6 +38,7 @@ LEAD: Final = 2
 """Seconds between the end of the preparations and the first moment that counts."""
 IDLE_SECONDS: Final = 5.0
 PAGES: Final = 50
+ADDED: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +160,16 @@ async def idle(at: Place, size: int) -> Seen:
 
     With us one falls due while nobody is there: when it runs the start is over.
     """
-    one, is_kept = at.subject, at.entry.key not in FORGETFUL
+    one, is_kept, seen = at.subject, at.entry.key not in FORGETFUL, {}
     if is_kept:
-        await asyncio.to_thread(_fill, at, size)
+        seen = await asyncio.to_thread(_fill, at, size)
         await asyncio.sleep(LEAD)
     began, wall = time.perf_counter(), time.time()
     await one.open(at.folder)
     if not is_kept:
         await one.add_later(0, size)
     await one.go()
-    seen = {"start_ms": (time.perf_counter() - began) * 1_000}
+    seen["start_ms"] = (time.perf_counter() - began) * 1_000
     if isinstance(one, Peregrine) and await marks.reached(1, PATIENCE):
         seen["first_ms"] = (marks.STARTS[0] - wall) * 1_000
     await asyncio.sleep(2)
@@ -174,25 +178,30 @@ async def idle(at: Place, size: int) -> Seen:
     seen |= {"cpu_percent": (one.spent() - spent) / IDLE_SECONDS * 100, "memory_mib": one.memory()}
     if isinstance(one, Peregrine):
         seen["page_ms"] = await _page_of_tasks(one)
+        seen["add_ms"] = await _adding_one(one, size)
     await one.close()
     return seen
 
 
-def _fill(at: Place, size: int) -> None:
+def _fill(at: Place, size: int) -> Seen:
     words = [sys.executable, "-m", "benchmarks.scenes", "fill", at.entry.key, str(size), "0", str(at.folder)]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    seen: Seen = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+    return seen
 
 
 async def fill(at: Place, size: int) -> Seen:
     """Register so many tasks and end."""
-    await at.subject.open(at.folder)
-    if isinstance(at.subject, Peregrine):
-        await at.subject.add_bulk(0, size)
-        await at.subject.add_soon()
+    one, seen = at.subject, {}
+    await one.open(at.folder)
+    if isinstance(one, Peregrine):
+        began = time.perf_counter()
+        await one.add_bulk(0, size)
+        seen["bulk_rate"] = size / (time.perf_counter() - began)
+        await one.add_soon()
     else:
-        await at.subject.add_later(0, size)
-    await at.subject.close()
-    return {}
+        await one.add_later(0, size)
+    await one.close()
+    return seen
 
 
 async def _page_of_tasks(one: Peregrine) -> float:
@@ -206,55 +215,19 @@ async def _page_of_tasks(one: Peregrine) -> float:
     return (time.perf_counter() - began) / PAGES * 1_000
 
 
+async def _adding_one(one: Peregrine, start: int) -> float:
+    """What it takes to register one more, the middle of some."""
+    took = []
+    for number in range(start, start + ADDED):
+        began = time.perf_counter()
+        await one.add_later(number, 1)
+        took.append((time.perf_counter() - began) * 1_000)
+    return statistics.median(took)
+
+
 async def history(at: Place, size: int) -> Seen:
-    """A backlog and a page of executions on a store that has so many ended ones, and on the same while it was empty."""
-    one, batch = at.subject, 5_000
-    assert isinstance(one, Peregrine)
-    await one.open(at.folder)
-    await _worked_off(one, batch)  # what is warm the second time must be warm for both
-    empty, page_empty, stats_empty = await _worked_off(one, batch), await _page_of_runs(one), await _statistics(one)
-    began = time.perf_counter()
-    for done in range(2 * batch, size, 20_000):
-        await _worked_off(one, min(20_000, size - done))
-        marks.STARTS.clear()
-    filled = time.perf_counter() - began
-    full, page_full, stats_full = await _worked_off(one, batch), await _page_of_runs(one), await _statistics(one)
-    await one.close()
-    return {
-        "rate_ratio": empty / full,
-        "page_ms": page_full,
-        "page_ratio": page_full / page_empty,
-        "stats_ratio": stats_full / stats_empty,
-        "fill_s": filled,
-    }
-
-
-async def _worked_off(one: Peregrine, count: int) -> float:
-    """Runs a second of a backlog of so many more."""
-    before = await one.recorded()
-    await one.add_due(count)
-    began = time.perf_counter()
-    await one.go()
-    await one.until_recorded(before + count)
-    took = time.perf_counter() - began
-    await one.engine.stop()
-    return count / took
-
-
-async def _page_of_runs(one: Peregrine) -> float:
-    from peregrine.domain.query import ExecutionFilter, PageRequest
-
-    began = time.perf_counter()
-    for _ in range(PAGES):
-        await one.store.list_executions(ExecutionFilter(), PageRequest(size=50))
-    return (time.perf_counter() - began) / PAGES * 1_000
-
-
-async def _statistics(one: Peregrine) -> float:
-    began = time.perf_counter()
-    for _ in range(PAGES):
-        await one.store.statistics(one.clock.now())
-    return (time.perf_counter() - began) / PAGES * 1_000
+    """See ``history``."""
+    return await compared(at.folder, size)
 
 
 async def pages(at: Place, size: int) -> Seen:
@@ -268,9 +241,15 @@ async def calls(at: Place, size: int) -> Seen:
     return await doors.calls(at.folder, size)
 
 
+async def instances(at: Place, size: int) -> Seen:
+    """See ``doors.instances``."""
+    assert isinstance(at.subject, Fleet)
+    return await doors.instances(at.subject, at.folder, size)
+
+
 Scene: TypeAlias = Callable[[Place, int], Awaitable[Seen]]
 SCENES: Final[dict[str, Scene]] = {
-    one.__name__: one for one in (backlog, burst, spread, now, register, idle, history, pages, calls, fill)
+    one.__name__: one for one in (backlog, burst, spread, now, register, idle, history, pages, calls, instances, fill)
 }
 
 

@@ -27,6 +27,29 @@ BEAT: Final = "BENCH_BEAT"
 READY_WITHIN: Final = 20.0
 
 
+async def redis_server(helpers: Helpers, *settings: str) -> int:
+    """The port of a Redis that is started with these and answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(helpers.folder), "--save", ""]
+    helpers.start([*words, *settings])
+    until = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"PING\r\n")
+            said = await reader.readline()
+            writer.close()
+            if said == b"+PONG\r\n":
+                return port
+        except OSError:
+            pass
+        if time.monotonic() > until:
+            raise SystemExit(f"redis-server did not answer within {READY_WITHIN:.0f} seconds")
+        await asyncio.sleep(0.02)
+
+
 class OnRedis:
     """A Redis server of its own, flushed at each command, and what works beside it."""
 
@@ -34,31 +57,10 @@ class OnRedis:
     """Whether runs happen in this process, so that its time and memory count."""
 
     async def open(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
         self.helpers = Helpers(folder)
-        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-        self.helpers.start([*words, "--appendonly", "yes", "--appendfsync", "always"])
+        self.port = await redis_server(self.helpers, "--appendonly", "yes", "--appendfsync", "always")
         self.url = f"redis://127.0.0.1:{self.port}"
-        await self._until_it_answers()
         await self._begin(folder)
-
-    async def _until_it_answers(self) -> None:
-        until = time.monotonic() + READY_WITHIN
-        while True:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(b"PING\r\n")
-                said = await reader.readline()
-                writer.close()
-                if said == b"+PONG\r\n":
-                    return
-            except OSError:
-                pass
-            if time.monotonic() > until:
-                raise SystemExit(f"redis-server did not answer within {READY_WITHIN:.0f} seconds")
-            await asyncio.sleep(0.02)
 
     async def _begin(self, folder: Path) -> None:
         raise NotImplementedError

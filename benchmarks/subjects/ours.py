@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -116,8 +117,9 @@ class Peregrine:
         """Register them a thousand at a time, as an import does."""
         at = f"@at {datetime.now(UTC).year + 1}-06-01T03:00:00Z"
         for first in range(start, start + count, 1_000):
-            last = min(first + 1_000, start + count)
-            await self.store.create_tasks([self._task(f"later{n}", at) for n in range(first, last)])
+            like = self._task("later", at)
+            names = [f"later{n}" for n in range(first, min(first + 1_000, start + count))]
+            await self.store.create_tasks([replace(like, id=name, name=f"name of {name}") for name in names])
 
     async def add_soon(self) -> None:
         """Register one that falls due a second from now."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,18 +23,28 @@ class Service:
 
     async def open(self, folder: Path) -> None:
         self.helpers = Helpers(folder)
-        settings = {
-            "PORT": "0",
-            "HTTP_RATE": "0",
-            "SCHEDULER_DATA_DIR": str(folder / "data"),
-            "SCHEDULER_FUNCTIONS": "benchmarks.workers.our_functions",
-        }
-        process = self.helpers.start(["python", "-m", "peregrine", "serve"], settings | marks.listen(folder))
-        self.port, prefix = await self._until_it_listens(process)
+        self._listened = marks.listen(folder)
+        await self._begin({})
+
+    async def _begin(self, settings: Mapping[str, str]) -> None:
+        """Start the process that is asked."""
+        data = self.helpers.folder / "data"
+        self.port, prefix = await self._started(data, settings)
         self.tasks = f"{prefix}/scheduler/tasks"
-        self._token = (folder / "data" / "operator-token").read_text().strip()
+        self._token = (data / "operator-token").read_text().strip()
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
         self._asked = b""
+
+    async def _started(self, data: Path, settings: Mapping[str, str]) -> tuple[int, str]:
+        """Start a process over a folder: where it listens, and below which path."""
+        usual = {
+            "PORT": "0",
+            "HTTP_RATE": "0",
+            "SCHEDULER_DATA_DIR": str(data),
+            "SCHEDULER_FUNCTIONS": "benchmarks.workers.our_functions",
+        }
+        process = self.helpers.start(["python", "-m", "peregrine", "serve"], {**usual, **settings, **self._listened})
+        return await self._until_it_listens(process)
 
     async def _until_it_listens(self, process: Any) -> tuple[int, str]:
         until = time.monotonic() + READY_WITHIN
@@ -65,10 +76,10 @@ class Service:
             raise SystemExit(f"the service refused: {body[:300]!r}")
         return body
 
-    async def add(self, name: str, schedule: str) -> str:
-        """Register a task that notes the time; its id."""
-        config = {"module": "bench", "function_name": "nothing"}
-        task = {"name": name, "type": "function", "config": config, "schedule": schedule}
+    async def add(self, name: str, schedule: str, *, function: str = "nothing", **more: str) -> str:
+        """Register a task that runs one of ``workers/our_functions.py``; its id."""
+        config = {"module": "bench", "function_name": function}
+        task = {"name": name, "type": "function", "config": config, "schedule": schedule, **more}
         return str(json.loads(await self.ask(self.request("POST", self.tasks, task)))["id"])
 
     async def add_later(self, start: int, count: int) -> None:

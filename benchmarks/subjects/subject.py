@@ -67,6 +67,9 @@ class Entry:
     recurs: bool = True
     """Whether a schedule of every second is registered once, or each of its runs by itself."""
 
+    lacks: Callable[[], str] = lambda: ""
+    """Says what else is missing here, or nothing; it may take the time to bring it here."""
+
     @property
     def missing(self) -> str:
         """The first program that it lacks here, or nothing."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from benchmarks import chart, goals
-from benchmarks.__main__ import _agenda, _measure_all
+from benchmarks.__main__ import _agenda, _lacks, _measure_all
 from benchmarks.page import page
-from benchmarks.parts import BACKLOG, BY_KEY, HISTORIES, NOW, PARTS
+from benchmarks.parts import BACKLOG, BY_KEY, HISTORIES, IDLES, INSTANCES, NOW, PARTS
 from benchmarks.sitting import Sitting
 
 
@@ -51,12 +51,46 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
 def test_a_smaller_history_does_not_meet_the_goal_of_a_large_one() -> None:
     sitting = Sitting()
     small, large = (HISTORIES[size] for size in sorted(HISTORIES))
-    seen = {"rate_ratio": 1.0, "page_ratio": 1.1, "stats_ratio": 1.2, "page_ms": 1.0}
+    seen = {"runs_ratio": 1.0, "list_ratio": 1.0, "page_ratio": 1.1, "stats_ratio": 1.2, "task_ratio": 9.0}
     sitting.note(small, "peregrine", seen)
     assert judged("G8", sitting)[1] == "met as far as measured: 10,000,000 not measured"
 
     sitting.note(large, "peregrine", seen)
     assert judged("G8", sitting)[1] == "met"
+
+
+def test_two_instances_are_judged_by_what_they_carry_together() -> None:
+    assert judged("G11", Sitting()) == ("–", "not measured in this run")
+    for times, verdict in ((1.7, "met"), (1.69, "**missed**")):
+        sitting = Sitting()
+        sitting.note(INSTANCES, "fleet", {"times": times, "alone_rate": 6.0, "both_rate": 6.0 * times})
+        assert judged("G11", sitting)[1] == verdict
+
+
+def test_a_million_tasks_are_judged_whenever_they_are_measured() -> None:
+    sitting = Sitting()
+    seen = {"memory_mib": 50, "first_ms": 900, "cpu_percent": 0.5, "page_ms": 1, "add_ms": 1, "bulk_rate": 10_000}
+    sitting.note(IDLES[100_000], "peregrine", seen)
+    assert judged("G7", sitting)[1] == "met as far as measured: 1,000,000 tasks not measured"
+
+    sitting.note(IDLES[1_000_000], "peregrine", seen)
+    assert judged("G7", sitting)[1] == "met"
+
+    for column, value in {"first_ms": 2_001, "add_ms": 2.1, "bulk_rate": 9_999}.items():
+        slow = Sitting()
+        slow.note(IDLES[100_000], "peregrine", seen)
+        slow.note(IDLES[1_000_000], "peregrine", seen | {column: value})
+        words, verdict = judged("G7", slow)
+        assert verdict == "**missed**"
+        assert words.count("**missed**") == 1
+
+
+def test_who_lacks_something_is_left_out_with_the_reason() -> None:
+    one = replace(BY_KEY["fleet"], needs=(), lacks=lambda: "there is no MongoDB here")
+
+    assert _lacks(one) == "there is no MongoDB here"
+    assert _lacks(replace(one, needs=("no such program",))) == "there is no no such program here"
+    assert _lacks(replace(one, lacks=BY_KEY["peregrine"].lacks)) == ""
 
 
 def test_every_goal_stands_on_the_page_with_a_verdict() -> None:
