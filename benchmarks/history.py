@@ -126,7 +126,6 @@ async def _run(one: Peregrine, count: int) -> None:
     await marks.reached(begun + count, PATIENCE)
     await one.until_recorded(before + count)
     await one.engine.stop()
-    one.engine = None
 
 
 @dataclass(slots=True)

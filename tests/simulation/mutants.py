@@ -17,12 +17,12 @@ from peregrine.domain.ids import ExecutionId
 from peregrine.domain.moment import SECOND, Duration
 from peregrine.domain.planning import Plan
 from peregrine.domain.query import ExecutionFilter, ExecutionStatus, PageRequest
-from peregrine.engine.claimer import Claimer
+from peregrine.engine.claimer import Asked, Claimer
 from peregrine.engine.engine import Engine
 from peregrine.engine.pool import RunKey
 from peregrine.engine.run import Run
 from peregrine.engine.settings import EngineSettings
-from peregrine.ports.store import ClaimBatch, ClaimRequest, PlanVerdict, SettleVerdict
+from peregrine.ports.store import ClaimRequest, PlanVerdict, SettleVerdict
 from tests.simulation.witness import now_
 from tests.simulation.world import Mutant, Node, World
 
@@ -188,14 +188,16 @@ class RunsWhatIsUnsure(Mutant):
     def engine(self, engine: Engine, node: Node) -> None:
         claimer: Claimer = engine._claim._turn.__self__  # type: ignore[attr-defined]
 
-        async def claim(limit: int) -> ClaimBatch:
+        async def claim(limit: int) -> Asked:
+            asked_at = node.monotonic()
             request = ClaimRequest(
                 claim_id=f"unsure-{node.id}-{node.monotonic()}", worker_id=node.id, now=node.now(), limit=limit
             )
             try:
-                return await claimer._store.claim(request)
+                batch = await claimer._store.claim(request)
             except Unsure:
-                return ClaimBatch(self._presumed(node, limit), None)
+                return Asked(limit, asked_at, self._presumed(node, limit), None)
+            return Asked(limit, asked_at, batch.claims, batch.next_available_at)
 
         claimer._claim = claim  # type: ignore[method-assign]
 

@@ -21,7 +21,7 @@ SELECT 1 FROM tasks WHERE id = ?1;
 
 -- name: numbers_of_ids
 -- The numbers of those of these ids that ever had a task.
-SELECT t.id, t.no FROM carray(?1) c CROSS JOIN task_ids t ON t.id = c.value;
+SELECT json_group_array(json_array(t.id, t.no)) FROM carray(?1) c CROSS JOIN task_ids t ON t.id = c.value;
 
 -- name: task_named
 -- The id of the task with this name.
