@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from peregrine.api.body import STATE, BodyReader, RequestBody
 from peregrine.api.call import NOBODY_ASKS, Call, Desk, asker_of, stranger_of
@@ -74,12 +74,19 @@ Serve: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class BareRoute(APIRoute):
-    """A route whose endpoint takes the request and gives the answer: the framework has nothing to read or to check."""
+    """A route whose endpoint takes the request and gives the answer: the framework has nothing to read or to check.
 
-    def get_route_handler(self) -> Serve:
-        """The endpoint itself."""
-        serve: Serve = self.endpoint
-        return serve
+    Nor to clean up afterwards; and what is raised becomes an answer in the layer around all routes.
+    """
+
+    def __init__(self, path: str, endpoint: Serve, **declared: Any) -> None:
+        super().__init__(path, endpoint, **declared)
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await endpoint(Request(scope, receive, send))
+            await response(scope, receive, send)
+
+        self.app = served
 
 
 def create_app(deps: ApiDeps) -> ASGIApp:

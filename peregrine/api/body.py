@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +38,7 @@ class RequestBody:
 
     def __init__(self, scope: Scope, receive: Receive, reading: Turns) -> None:
         self._reading = reading
-        self._headers = {name: value for name, value in scope["headers"] if name.startswith(b"content-")}
+        self._lines = scope["headers"]
         self._receive = receive
         self._raw: bytes | None = None
         self.is_gone = False
@@ -71,6 +72,11 @@ class RequestBody:
         """Read on a thread, one body at a time: several would take the interpreter from the loop in turn."""
         async with self._reading.taken():
             return await asyncio.to_thread(read, raw)
+
+    @cached_property
+    def _headers(self) -> dict[bytes, bytes]:
+        """What the header says of the body; most requests have none, and nobody asks."""
+        return {name: value for name, value in self._lines if name.startswith(b"content-")}
 
     def _media_type(self) -> str:
         if self._headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):

@@ -9,7 +9,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -154,8 +154,8 @@ NOBODY_ASKS: Final = Asker(principal=identity.NOBODY)
 
 async def asker_of(request: Request, desk: Desk) -> Asker:
     """Who asks, and from where."""
-    stranger = stranger_of(request, desk)
-    home = household(stranger.request.address)
+    origin = _origin_of(request, desk)
+    home = household(origin.address)
     try:
         principal = await principal_of(request, desk.identity, desk.origins)
     except Unauthenticated:
@@ -163,19 +163,21 @@ async def asker_of(request: Request, desk: Desk) -> Asker:
         raise
     if desk.requests is not None:
         _refuse_often(desk.requests, principal.id if principal.is_known else home)
-    return replace(stranger, principal=principal)
+    return Asker(principal=principal, request=origin)
 
 
 def stranger_of(request: Request, desk: Desk) -> Asker:
     """From where somebody asks, before it is known who."""
-    peer = request.client.host if request.client else ""
-    return Asker(
-        principal=identity.NOBODY,
-        request=identity.Request(
-            route=f"{request.method} {request.url.path}",
-            address=desk.proxies.client_of(peer, request.headers.getlist("x-forwarded-for")),
-            request_id=str(request.scope["state"].get(REQUEST_ID, "")),
-        ),
+    return Asker(principal=identity.NOBODY, request=_origin_of(request, desk))
+
+
+def _origin_of(request: Request, desk: Desk) -> identity.Request:
+    scope = request.scope
+    client = scope.get("client")
+    return identity.Request(
+        route=f"{scope['method']} {scope['path']}",
+        address=desk.proxies.client_of(client[0] if client else "", request.headers.getlist("x-forwarded-for")),
+        request_id=str(scope["state"].get(REQUEST_ID, "")),
     )
 
 

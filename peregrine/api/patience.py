@@ -6,10 +6,9 @@ One bucket a caller, bounded in number; one line for all, in the order in which 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from peregrine.wire.problem import Refusal
 
@@ -61,15 +60,9 @@ class Turns:
         self._free = asyncio.Semaphore(at_once)
         self._seconds = seconds
 
-    @asynccontextmanager
-    async def taken(self) -> AsyncIterator[Turn]:
-        """Hold a turn. Raises Refusal ``unavailable`` for one that waited too long."""
-        turn = Turn(self._free, self._seconds)
-        await turn.take()
-        try:
-            yield turn
-        finally:
-            turn.give_back()
+    def taken(self) -> Turn:
+        """A turn, held while it is entered. To enter raises Refusal ``unavailable`` after too long a wait."""
+        return Turn(self._free, self._seconds)
 
 
 class Turn:
@@ -82,15 +75,28 @@ class Turn:
         self._seconds = seconds
         self._is_held = False
 
+    async def __aenter__(self) -> Self:
+        await self.take()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.give_back()
+
     async def take(self) -> None:
         """Stand in line until it is ours. Raises Refusal ``unavailable``."""
+        if self._free.locked():
+            await self._stand_in_line()
+        else:
+            await self._free.acquire()  # at once: no timer need be set for it
+        self._is_held = True
+
+    async def _stand_in_line(self) -> None:
         try:
             async with asyncio.timeout(self._seconds):
                 await self._free.acquire()
         except TimeoutError:
             headers = {"Retry-After": "2"}
             raise Refusal("unavailable", "Too many requests wait to be answered.", headers=headers) from None
-        self._is_held = True
 
     def give_back(self) -> None:
         """Let the next one be served; safe twice."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+HOUSEHOLDS_MAX: Final = 1024
+"""Addresses whose household need not be worked out again; most requests come from few."""
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -42,6 +46,7 @@ class Proxies:
         return address is not None and any(address in network for network in self._trusted)
 
 
+@lru_cache(HOUSEHOLDS_MAX)
 def household(address: str) -> str:
     """Whom *address* belongs to, as far as can be told: of IPv6 everybody has a /64, 2^64 addresses to ask from."""
     read = _read(address)

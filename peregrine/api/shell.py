@@ -6,10 +6,10 @@ Pure ASGI, around the framework: nothing here buffers an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, TypeAlias
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +28,10 @@ PROTECTION: Final[Mapping[str, str]] = {
 }
 """What an answer says unless its maker said otherwise."""
 
+Head: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Header lines as the server takes them: names in small letters."""
+_ID: Final = REQUEST_ID_HEADER.lower().encode()
+_PROTECTION: Final[Head] = [(name.lower().encode(), text.encode()) for name, text in PROTECTION.items()]
 _GIVEN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE"
 _REQUEST_HEADERS: Final = "Authorization, Content-Type, If-Match, Idempotency-Key, X-Request-Id"
@@ -47,13 +51,14 @@ class Shell:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _GIVEN_ID.fullmatch(given) else self._new_id()
+        given = dict(reversed(list(scope["headers"])))  # of lines with one name the first counts
+        request_id = given.get(_ID, b"").decode("latin-1")
+        if not _GIVEN_ID.fullmatch(request_id):
+            request_id = self._new_id()
         scope.setdefault("state", {})[REQUEST_ID] = request_id
-        origin = headers.get("origin")
+        origin = given[b"origin"].decode("latin-1") if b"origin" in given else None
         dressed = self._dressing(send, request_id, origin)
-        if scope["method"] == "OPTIONS" and origin in self._origins and "access-control-request-method" in headers:
+        if scope["method"] == "OPTIONS" and origin in self._origins and b"access-control-request-method" in given:
             await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, dressed)
             return
         if scope["method"] == "HEAD":
@@ -72,20 +77,29 @@ class Shell:
     def _dressing(self, send: Send, request_id: str, origin: str | None) -> Send:
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                head = MutableHeaders(scope=message)
-                head[REQUEST_ID_HEADER] = request_id
-                for name, text in PROTECTION.items():
-                    head.setdefault(name, text)
+                # A list of its own: the one in the message belongs to the answer, which may be sent again.
+                lines = _protected(message.get("headers", ()), request_id)
                 if self._origins:
-                    head.add_vary_header("Origin")
-                if origin is not None and origin in self._origins:
-                    head["Access-Control-Allow-Origin"] = origin
-                    head["Access-Control-Allow-Credentials"] = "true"
-                    head["Access-Control-Expose-Headers"] = _EXPOSED
-                    head["Cross-Origin-Resource-Policy"] = "cross-origin"
+                    self._open_to(origin, MutableHeaders(raw=lines))
+                message = {**message, "headers": lines}
             await send(message)
 
         return dressed
+
+    def _open_to(self, origin: str | None, head: MutableHeaders) -> None:
+        """Say in *head* that scripts from *origin* may read the answer, if they may."""
+        head.add_vary_header("Origin")
+        if origin is not None and origin in self._origins:
+            head["Access-Control-Allow-Origin"] = origin
+            head["Access-Control-Allow-Credentials"] = "true"
+            head["Access-Control-Expose-Headers"] = _EXPOSED
+            head["Cross-Origin-Resource-Policy"] = "cross-origin"
+
+
+def _protected(given: Head, request_id: str) -> list[tuple[bytes, bytes]]:
+    """The lines *given*, and those of ours that they do not say otherwise."""
+    names = {name for name, _ in given}
+    return [*given, (_ID, request_id.encode()), *(line for line in _PROTECTION if line[0] not in names)]
 
 
 _PREFLIGHT: Final = {
