@@ -5,6 +5,7 @@ much more two services carry than one.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import statistics
 import time
@@ -96,18 +97,33 @@ async def _ready_made(helpers: Helpers, how: str, body: bytes) -> int:
 
 
 async def pages(service: Service, folder: Path, size: int) -> dict[str, float]:
-    """Pages of so many tasks over HTTP, turn by turn with the same bytes from a server with nothing behind it."""
+    """Pages of so many tasks over HTTP, turn by turn with the same bytes from a server with nothing behind it.
+
+    Nothing is written meanwhile, but in a third turn: then one client changes a task as soon as it can.
+    """
     await service.open(folder)
-    await service.add_later(0, size)
+    await service.add_later(0, size - 1)
+    task = await service.add("often changed", "@manual")
     request = service.request("GET", f"{service.tasks}?page_size={size}")
     port = await _ready_made(service.helpers, "as-we-do", await service.ask(request))
-    rates, ready = [], []
+    rates, ready, changing = [], [], []
     for _ in range(TURNS):
         rates.append(await _answers_a_second(service.port, request))
         ready.append(await _answers_a_second(port, request))
+        changes = asyncio.create_task(_change(service, task))
+        changing.append(await _answers_a_second(service.port, request))
+        changes.cancel()
+        await asyncio.wait({changes})
+        await service.connect_anew()
     await service.close()
-    rate, ready_rate = statistics.median(rates), statistics.median(ready)
-    return {"rate": rate, "ready_rate": ready_rate, "share": rate / ready_rate}
+    rate, ready_rate, changing_rate = map(statistics.median, (rates, ready, changing))
+    return {"rate": rate, "changing_rate": changing_rate, "ready_rate": ready_rate, "share": rate / ready_rate}
+
+
+async def _change(service: Service, task: str) -> None:
+    """Change a task again and again."""
+    for number in itertools.count():
+        await service.ask(service.request("PUT", f"{service.tasks}/{task}", {"description": f"change {number}"}))
 
 
 async def calls(folder: Path, size: int) -> dict[str, float]:

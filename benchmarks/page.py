@@ -30,6 +30,7 @@ UNITS: Final[dict[str, Callable[[float], str]]] = {
     "rate": lambda v: f"{v:,.0f}",
     "bulk_rate": lambda v: f"{v:,.0f}",
     "ready_rate": lambda v: f"{v:,.0f}",
+    "changing_rate": lambda v: f"{v:,.0f}",
     "bare_rate": lambda v: f"{v:,.0f}",
     "alone_rate": lambda v: f"{v:,.1f}",
     "both_rate": lambda v: f"{v:,.1f}",

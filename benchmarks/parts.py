@@ -62,7 +62,12 @@ FULL: Final = {
     "page_ms": "the newest 50 take",
 }
 TWO: Final = {"times": "two to one", "alone_rate": "runs a second of one", "both_rate": "of two"}
-PAGES: Final = {"rate": "pages a second", "ready_rate": "ready-made answers a second", "share": "share"}
+PAGES: Final = {
+    "rate": "pages a second",
+    "changing_rate": "while a client changes tasks",
+    "ready_rate": "ready-made answers a second",
+    "share": "share",
+}
 CALLS: Final = {"rate": "tasks a second", "bare_rate": "bare client, requests a second", "share": "share"}
 
 BACKLOG: Final = Part(

@@ -32,8 +32,16 @@ class Service:
         self.port, prefix = await self._started(data, settings)
         self.tasks = f"{prefix}/scheduler/tasks"
         self._token = (data / "operator-token").read_text().strip()
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
+        await self._connect()
         self._asked = b""
+
+    async def _connect(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def connect_anew(self) -> None:
+        """Leave what was asked last unanswered."""
+        self._writer.close()
+        await self._connect()
 
     async def _started(self, data: Path, settings: Mapping[str, str]) -> tuple[int, str]:
         """Start a process over a folder: where it listens, and below which path."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from peregrine.api.body import STATE, BodyReader, RequestBody
 from peregrine.api.call import NOBODY_ASKS, Call, Desk, asker_of, stranger_of
 from peregrine.api.docs import add_docs
+from peregrine.api.lasting import Lasting
 from peregrine.api.measure import resident_bytes
 from peregrine.api.openapi import described, documenting
 from peregrine.api.operation import Demand, Needs, Operation
@@ -151,8 +152,9 @@ def operations_of(deps: ApiDeps) -> Sequence[Operation]:
 
 def mount(app: FastAPI, desk: Desk, operations: Sequence[Operation]) -> None:
     """Put *operations* on *app*, each behind its declared permission."""
+    lasting = Lasting()
     for operation in operations:
-        serve = _serving(desk, operation)
+        serve = _serving(desk, operation, lasting)
         for index, path in enumerate(operation.paths):
             alias = operation.paths[0] if index else ""
             app.add_api_route(
@@ -187,7 +189,7 @@ def refuse_undeclared(app: FastAPI, desk: Desk, operations: Sequence[Operation])
             raise AssertionError(f"no permission is declared for {methods} {path}")
 
 
-def _serving(desk: Desk, operation: Operation) -> Serve:
+def _serving(desk: Desk, operation: Operation, lasting: Lasting) -> Serve:
     async def serve(request: Request) -> Response:
         if operation.needs is Demand.NOTHING:
             return await operation.endpoint(Call(desk, request, NOBODY_ASKS))
@@ -210,6 +212,8 @@ def _serving(desk: Desk, operation: Operation) -> Serve:
                 await require(desk.means.grants, call.asker, demanded)
             if operation.needs is Demand.CREDENTIALS:
                 call.refuse_strangers()
+            if operation.lasts:
+                return await lasting.answer(call, operation.endpoint)
             key = call.idempotency_key if operation.method == "POST" and operation.remembered else None
             if key is None:
                 return await operation.endpoint(call)

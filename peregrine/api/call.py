@@ -22,6 +22,7 @@ from peregrine.api.patience import Buckets, Turns
 from peregrine.api.proxies import Proxies, household
 from peregrine.domain.errors import Invalid, NotFound, PeregrineError, Unauthenticated
 from peregrine.domain.ids import ExecutionId, TaskId, is_id
+from peregrine.domain.moment import MOMENT_MIN, Moment
 from peregrine.domain.payload import JsonValue
 from peregrine.ports import identity
 from peregrine.ports.identity import Asker, Identity
@@ -58,15 +59,32 @@ class Desk:
     kept: Fragments = field(default_factory=Fragments)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """From a moment on, and up to one (None: without end)."""
+
+    since: Moment
+    until: Moment | None = None
+
+    def includes(self, now: Moment) -> bool:
+        """Whether *now* lies in it."""
+        return self.since <= now and (self.until is None or now < self.until)
+
+
+EVER: Final = Span(since=MOMENT_MIN)
+
+
 class Call:
     """One request, whose sender is known and has the declared permission."""
 
-    __slots__ = ("asker", "desk", "request")
+    __slots__ = ("asker", "desk", "request", "span")
 
     def __init__(self, desk: Desk, request: Request, asker: Asker) -> None:
         self.desk = desk
         self.request = request
         self.asker = asker
+        self.span: Span | None = None
+        """When the answer is what the store says as long as nothing is written; None: nobody knows."""
 
     @property
     def means(self) -> Means:

@@ -65,6 +65,8 @@ class Operation:
     """Stands behind ``API_PREFIX``."""
     remembered: bool = True
     """A repeated ``Idempotency-Key`` gives the first answer again; not where that holds a secret."""
+    lasts: bool = False
+    """The same question gets the same answer again while it holds: the endpoint says how long (``Call.span``)."""
     own_access: bool = False
     """The use case alone demands ``needs``: it has an answer for when grants can't be read."""
 

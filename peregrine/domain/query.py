@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
@@ -135,6 +135,17 @@ class TaskFilter:
             and (self.created_by is None or self.created_by == task.created_by)
             and (self.text is None or _is_in(self.text, task.name, task.description))
         )
+
+    def holds_until(self, shown: Iterable[TaskView], now: Moment) -> Moment | None:
+        """From when on a page that shows *shown* at *now* may differ though nothing is written; None: never.
+
+        Only pauses end by themselves. Those of the tasks that are shown tell when; but one that ends elsewhere changes
+        who has a status, so a page of those may differ at once.
+        """
+        if self.status not in (None, TaskStatus.DISABLED):
+            return now
+        ends = [end for view in shown if (end := view.task.pause_ends_after(now)) is not None]
+        return min(ends, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

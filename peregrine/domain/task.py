@@ -78,6 +78,10 @@ class Task:
         """Whether the pause holds at *now*; one with ``until`` ends by itself."""
         return self.pause is not None and (self.pause.until is None or now < self.pause.until)
 
+    def pause_ends_after(self, now: Moment) -> Moment | None:
+        """When the pause that holds at *now* ends by itself; None: none does."""
+        return self.pause.until if self.pause is not None and self.is_paused(now) else None
+
     def next_run_at(self, cursor: Moment) -> Moment | None:
         """When the planner must look at this task again: the first moment after *cursor*, or None for never.
 

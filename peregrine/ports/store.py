@@ -108,7 +108,7 @@ class TaskChange:
 
 
 class TaskStore(Protocol):
-    """Definitions of tasks."""
+    """Definitions of tasks. Those that are read may be shared by all who read: JSON in a payload is not changed."""
 
     async def create_tasks(self, tasks: Sequence[Task]) -> None:
         """Store new tasks, all or none; the cursor of each starts at its ``updated_at``. Names compare exactly.
@@ -315,4 +315,13 @@ class Store(TaskStore, WorkStore, HistoryStore, Protocol):
 
     async def ping(self) -> None:
         """Answer if the store can be written now. Raises Unavailable with the reason."""
+        ...
+
+    def version(self) -> int | None:
+        """A number that tells whether anything was written, by whichever process; None: this store can't tell, or not
+        now.
+
+        If it is the same twice, every read between the two says the same, but for what *now* decides. A write that was
+        acknowledged has changed it. It is asked before each answer, so it takes microseconds and waits for nothing.
+        """
         ...

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import islice
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 from peregrine.domain.errors import Conflict, LimitReached, NotFound, PeregrineError, Stale
 from peregrine.domain.execution import (
@@ -60,6 +61,8 @@ from peregrine.ports.store import (
 )
 
 Item = TypeVar("Item")
+Asked = ParamSpec("Asked")
+Told = TypeVar("Told")
 Entry = TypeVar("Entry", bound=tuple[object, ...])
 Place: TypeAlias = tuple[int | str, str]
 """Where an item stands in a list: what the list is sorted by, then what breaks a tie."""
@@ -120,6 +123,20 @@ class _Ordered(Generic[Entry]):
         del self._items[index]
 
 
+Verb: TypeAlias = Callable[Concatenate["MemoryStore", Asked], Coroutine[Any, Any, Told]]
+
+
+def _writes(verb: Verb[Asked, Told]) -> Verb[Asked, Told]:
+    """A verb that may change what others read."""
+
+    @wraps(verb)
+    async def counted(store: MemoryStore, /, *asked: Asked.args, **named: Asked.kwargs) -> Told:
+        store._writes += 1
+        return await verb(store, *asked, **named)
+
+    return counted
+
+
 class MemoryStore:
     """A whole store in dictionaries."""
 
@@ -137,6 +154,7 @@ class MemoryStore:
         self._skips: dict[TaskId, list[_SkipRow]] = {}
         self._instances: dict[WorkerId, tuple[Instance, int, Moment]] = {}
         self._numbers = 0
+        self._writes = 0
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────
 
@@ -149,8 +167,13 @@ class MemoryStore:
     async def ping(self) -> None:
         """Always there."""
 
+    def version(self) -> int:
+        """How many writes there were."""
+        return self._writes
+
     # ── definitions ──────────────────────────────────────────────────────────────────────────────
 
+    @_writes
     async def create_tasks(self, tasks: Sequence[Task]) -> None:
         ids, names = set(self._tasks), set(self._names)
         for task in tasks:
@@ -166,6 +189,7 @@ class MemoryStore:
             self._names[task.name] = task.id
             self._set_next(row, task.next_run_at(row.cursor))
 
+    @_writes
     async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
         row = self._task_row(task.id, expected_revision)
         if plan is not None and not _fits(row, plan):
@@ -176,6 +200,7 @@ class MemoryStore:
             self._write_plan(row, plan, task.updated_at)
         self._change(row, task)
 
+    @_writes
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
         before = deepcopy(self.__dict__)
         try:
@@ -195,6 +220,7 @@ class MemoryStore:
             row.cursor = max(row.cursor, task.updated_at)
             self._set_next(row, task.next_run_at(row.cursor))
 
+    @_writes
     async def delete_task(
         self, task_id: TaskId, *, expected_revision: int | None, now: Moment
     ) -> Sequence[ExecutionId]:
@@ -263,6 +289,7 @@ class MemoryStore:
             due.append(DueTask(_own_task(row.task), row.cursor, len(self._active.get(task_id, ()))))
         return DueBatch(due, len(self._queue), next_due_at)
 
+    @_writes
     async def apply_plans(self, plans: Sequence[Plan], now: Moment) -> Sequence[PlanVerdict]:
         return [self._apply_plan(plan, now) for plan in plans]
 
@@ -281,6 +308,7 @@ class MemoryStore:
         row.cursor = plan.cursor_after
         self._set_next(row, plan.next_run_at)
 
+    @_writes
     async def enqueue(self, new: NewExecution, *, queue_limit: int) -> Execution:
         # The key comes first: a repeated request gets the first answer, even if the queue has filled meanwhile.
         if new.key not in self._keys:
@@ -318,6 +346,7 @@ class MemoryStore:
 
     # ── queued → claimed → settled ───────────────────────────────────────────────────────────────
 
+    @_writes
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         chosen = list(islice(self._eligible(request.now), max(0, request.limit)))
         claims = [self._start(row, request) for row in chosen]
@@ -388,6 +417,7 @@ class MemoryStore:
         # Of a task that was deleted since there is nothing left to run; the mark for cancel is set already.
         return [self._claim_of(row) for row in rows if row.execution.task_id in self._tasks]
 
+    @_writes
     async def renew(self, claims: Sequence[tuple[ExecutionId, int]]) -> Sequence[RenewVerdict]:
         return [self._renew(execution_id, epoch) for execution_id, epoch in claims]
 
@@ -398,6 +428,7 @@ class MemoryStore:
         row.execution = replace(row.execution, beat=row.execution.beat + 1)
         return RenewVerdict.CANCEL if row.execution.cancel_requested else RenewVerdict.KEPT
 
+    @_writes
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[SettleVerdict]:
         return [self._settle(settlement) for settlement in settlements]
 
@@ -450,6 +481,7 @@ class MemoryStore:
                 error=execution.error,
             )
 
+    @_writes
     async def request_cancel(
         self, *, execution_id: ExecutionId | None = None, task_id: TaskId | None = None, now: Moment
     ) -> Sequence[tuple[ExecutionId, CancelVerdict]]:
@@ -541,6 +573,7 @@ class MemoryStore:
 
     # ── instances, care ──────────────────────────────────────────────────────────────────────────
 
+    @_writes
     async def announce(self, instance: Instance, *, now: Moment) -> None:
         _, counter, _ = self._instances.get(instance.id, (instance, 0, now))
         self._instances[instance.id] = (instance, counter + 1, now)
@@ -548,10 +581,12 @@ class MemoryStore:
     async def instances(self) -> Sequence[tuple[Instance, int, Moment]]:
         return list(self._instances.values())
 
+    @_writes
     async def retire(self, instance_ids: Sequence[WorkerId]) -> None:
         for instance_id in instance_ids:
             self._instances.pop(instance_id, None)
 
+    @_writes
     async def reanchor(self, *, beyond: Moment, now: Moment) -> int:
         strayed = [row for row in self._tasks.values() if row.cursor > beyond]
         for row in strayed:
@@ -562,6 +597,7 @@ class MemoryStore:
             self._move(waiting, replace(waiting.execution, available_at=now))
         return len(strayed) + len(put_off)
 
+    @_writes
     async def purge(self, *, before: Moment, limit: int) -> tuple[int, int]:
         old = [execution_id for ended_at, execution_id in islice(self._ended, limit) if ended_at < before]
         for execution_id in old:

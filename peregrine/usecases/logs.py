@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -116,6 +116,11 @@ def with_progress(means: Means, execution: Execution) -> Execution:
     """*execution* with the progress of its run, if that is here and said any."""
     said = _read(means, execution.id) if execution.state is State.RUNNING else None
     return execution if said is None or said.progress is None else replace(execution, progress=said.progress)
+
+
+def may_speak(means: Means, executions: Iterable[Execution]) -> bool:
+    """Whether the progress of one of them may change although nothing is written: one that runs, perhaps here."""
+    return means.journal is not None and any(execution.state is State.RUNNING for execution in executions)
 
 
 async def _look(means: Means, execution_id: ExecutionId, task_id: TaskId | None, after: Place) -> ExecutionLog:

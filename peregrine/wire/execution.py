@@ -177,8 +177,8 @@ def _fragment(execution: Execution, kept: Fragments) -> ExecutionShape:
     """The execution, encoded if it has ended: then only a note of a late result can still be added to an attempt."""
     if not execution.state.is_ended:
         return execution_shape(execution)
-    shows = (execution.id, execution.epoch, execution.completed_at, execution.attempts)
-    return cast(ExecutionShape, kept.get(shows, lambda: execution_shape(execution)))
+    shows = (execution.epoch, execution.completed_at, execution.attempts)
+    return cast(ExecutionShape, kept.get(execution.id, shows, lambda: execution_shape(execution)))
 
 
 def occurrence_page(page: Page[LedgerEntry], asked: PageRequest) -> OccurrencePage:

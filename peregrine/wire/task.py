@@ -150,10 +150,10 @@ def _fragment(view: TaskView, now: Moment, kept: Fragments) -> TaskShape:
     task = view.task
     # Id and revision come again when a task is deleted and made anew under its id; then not at the same moment.
     shows = (
-        task.id, task.revision, task.updated_at, view.tally, view.next_run_at, view.running, view.queued,
+        task.revision, task.updated_at, view.tally, view.next_run_at, view.running, view.queued,
         task.pause is not None and task.is_paused(now),
     )  # fmt: skip
-    return cast(TaskShape, kept.get(shows, lambda: task_shape(view, now)))
+    return cast(TaskShape, kept.get(task.id, shows, lambda: task_shape(view, now)))
 
 
 def shown_config(task: Task) -> JsonObject:

@@ -151,6 +151,9 @@ class World:
 class Away:
     """A store that does not answer."""
 
+    def version(self) -> None:
+        return None
+
     def __getattr__(self, name: str) -> Any:
         async def away(*args: Any, **kwargs: Any) -> Any:
             raise Unavailable("driver text with secrets: mongodb://user:pw@host")

@@ -61,6 +61,9 @@ class PlacedStore:
 
         return verb
 
+    def version(self) -> None:
+        """Not known: each verb reads the place anew."""
+
     def statement(self) -> None:
         """About to run one more."""
         if self._left is not None:

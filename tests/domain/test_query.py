@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 
 from peregrine.domain.errors import Invalid
 from peregrine.domain.execution import State
-from peregrine.domain.query import CURSOR_MAX, INT_MAX, ExecutionStatus, PageRequest, read_cursor, write_cursor
+from peregrine.domain.moment import Moment
+from peregrine.domain.query import (
+    CURSOR_MAX,
+    INT_MAX,
+    ExecutionStatus,
+    PageRequest,
+    TaskFilter,
+    TaskStatus,
+    read_cursor,
+    write_cursor,
+)
+from peregrine.domain.task import Pause, TaskView
+from peregrine.testing.builders import NOW, a_task
 
 # Lone surrogates cannot be stored, so no position holds one.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
@@ -73,3 +85,46 @@ def test_every_state_shows_as_one_word() -> None:
 
     assert sorted(shown) == sorted(State)
     assert ExecutionStatus.FAILED.states == (State.FAILED, State.CANCELLED), "as existing clients want it"
+
+
+MOMENTS = st.integers(NOW, NOW + 20)
+PAUSES = st.one_of(st.none(), st.builds(Pause, since=st.just(NOW), until=st.one_of(st.none(), MOMENTS)))
+TASKS = st.lists(st.tuples(PAUSES, st.booleans(), st.integers(0, 1)), max_size=4)
+FILTERS = st.builds(
+    TaskFilter, status=st.one_of(st.none(), st.sampled_from(TaskStatus)), enabled=st.one_of(st.none(), st.booleans())
+)
+
+
+@given(TASKS, FILTERS, MOMENTS, MOMENTS)
+def test_a_page_of_tasks_says_how_long_it_holds(
+    made: list[tuple[Pause | None, bool, int]], filter: TaskFilter, now: Moment, later: Moment
+) -> None:
+    views = [
+        TaskView(
+            task=a_task(f"t{number}", pause=pause, enabled=enabled),
+            cursor=NOW, next_run_at=None, running=running, queued=0,
+        )
+        for number, (pause, enabled, running) in enumerate(made)
+    ]  # fmt: skip
+
+    def page(at: Moment) -> list[tuple[str, TaskStatus, bool]]:
+        shown = [view for view in views if filter.lets_through(view, at)]
+        return [(view.task.id, TaskStatus.of(view, at), view.task.is_paused(at)) for view in shown]
+
+    until = filter.holds_until([view for view in views if filter.lets_through(view, now)], now)
+
+    if now <= later and (until is None or later < until):
+        assert page(later) == page(now)
+
+
+def test_a_page_holds_until_the_first_pause_on_it_ends() -> None:
+    ends = [NOW + 5, NOW + 2, NOW - 1, None]
+    views = [
+        TaskView(task=a_task(pause=Pause(since=NOW - 9, until=end)), cursor=NOW, next_run_at=None, running=0, queued=0)
+        for end in ends
+    ]
+
+    assert TaskFilter().holds_until(views, NOW) == NOW + 2
+    assert TaskFilter(enabled=True).holds_until(views[2:], NOW) is None
+    assert TaskFilter(status=TaskStatus.DISABLED).holds_until(views[:1], NOW) == NOW + 5
+    assert TaskFilter(status=TaskStatus.FAILED).holds_until([], NOW) == NOW

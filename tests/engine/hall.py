@@ -99,6 +99,9 @@ class Wire:
         self._breaks.clear()
         self.slow.clear()
 
+    def version(self) -> int:
+        return self._store.version()
+
     def __getattr__(self, verb: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             self.calls[verb] += 1

@@ -119,6 +119,43 @@ def test_nobody_changes_what_is_remembered(parameters: dict[str, list[int]]) -> 
     assert second.payload.parameters == parameters
 
 
+def test_readers_share_what_no_run_has_touched() -> None:
+    kept = Definitions()
+    for stamp, parameters in ((1, {}), (2, {"x": [1]})):
+        payload = FunctionPayload(function_name="f", parameters=dict(parameters))  # type: ignore[arg-type]
+        kept.learn(stamp, definitions.definition_text(a_task(payload=payload)))
+
+    for stamp, parameters in ((1, {}), (2, {"x": [1]})):
+        shared, run = kept.shared(stamp), kept.task(stamp)
+        assert shared is kept.shared(stamp)
+        assert run is not None
+        assert isinstance(run.payload, FunctionPayload)
+        run.payload.parameters["x"] = "spoilt"
+        seen = kept.shared(stamp)
+        assert seen is not None
+        assert isinstance(seen.payload, FunctionPayload)
+        assert seen.payload.parameters == parameters
+    assert kept.shared(3) is None
+
+
+def test_a_view_is_made_anew_when_its_row_or_its_task_is_another() -> None:
+    kept = Definitions(most=2)
+    task = a_task()
+    row = (7, 1, NOW, NOW, 0, 0, 3, 2, 9, NOW, 3, 0, None)
+
+    first = kept.view(row, task)
+
+    assert kept.view((*row,), task) is first
+    for column in range(2, len(row)):
+        moved = (*row[:column], 5, *row[column + 1 :])
+        assert kept.view(moved, task) == definitions.task_view(moved, task) != first
+    other = a_task(description="changed")
+    assert kept.view(row, other).task is other
+    for number in (8, 9):
+        kept.view((number, *row[1:]), task)
+    assert kept.view(row, task) is not first
+
+
 def test_never_sorts_behind_every_moment() -> None:
     assert rows.beyond(None) > MOMENT_MAX
     assert rows.moment_or_none(rows.beyond(None)) is None

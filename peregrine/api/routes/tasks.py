@@ -6,8 +6,9 @@ from typing import Final
 
 from starlette.responses import Response
 
-from peregrine.api.call import Call, answer
+from peregrine.api.call import EVER, Call, Span, answer
 from peregrine.api.operation import Routes
+from peregrine.domain.moment import Moment
 from peregrine.domain.permission import Permission
 from peregrine.domain.task import TaskView
 from peregrine.usecases import tasks as usecases
@@ -21,14 +22,14 @@ from peregrine.wire.task_input import NewTask, TaskChange, read_new_task, read_t
 routes: Final = Routes("tasks")
 
 
-@routes.add("GET", "/scheduler/tasks", needs=Permission.TASKS_READ, query=TaskQuery, answers=TaskPage)
+@routes.add("GET", "/scheduler/tasks", needs=Permission.TASKS_READ, query=TaskQuery, answers=TaskPage, lasts=True)
 async def list_tasks(call: Call) -> Response:
     """Tasks, filtered, sorted, page by page"""
     query = call.query(TaskQuery)
     asked, (sort, descending) = query.request(), query.sort
-    page, now = await usecases.list_tasks(
-        call.means, call.asker, query.filter(), asked, sort=sort, descending=descending
-    )
+    filter = query.filter()
+    page, now = await usecases.list_tasks(call.means, call.asker, filter, asked, sort=sort, descending=descending)
+    call.span = Span(since=now, until=filter.holds_until(page.items, now))
     return answer(task_page(page, asked, now, call.desk.kept))
 
 
@@ -41,13 +42,16 @@ async def create_task(call: Call) -> Response:
         call.means, call.asker, lambda making: read_new_task(document, making), id=call.idempotent_id()
     )
     where = {"Location": f"{call.desk.prefix}/scheduler/tasks/{view.task.id}"}
-    return _task(call, view, status=201, headers=where)
+    return _changed(call, view, status=201, headers=where)
 
 
-@routes.add("GET", "/scheduler/tasks/{id}", needs=Permission.TASKS_READ, answers=TaskShape)
+@routes.add("GET", "/scheduler/tasks/{id}", needs=Permission.TASKS_READ, answers=TaskShape, lasts=True)
 async def get_task(call: Call) -> Response:
     """One task"""
-    return _task(call, await usecases.get_task(call.means, call.asker, call.task_id))
+    view = await usecases.get_task(call.means, call.asker, call.task_id)
+    now = call.means.clock.now()
+    call.span = Span(since=now, until=view.task.pause_ends_after(now))
+    return _task(view, now)
 
 
 @routes.add("PUT", "/scheduler/tasks/{id}", needs=Permission.TASKS_WRITE, body=TaskChange, answers=TaskShape,
@@ -62,7 +66,7 @@ async def update_task(call: Call) -> Response:
         lambda stored, making: read_task_change(document, stored, making),
         call.unless(),
     )
-    return _task(call, view)
+    return _changed(call, view)
 
 
 @routes.add("DELETE", "/scheduler/tasks/{id}", needs=Permission.TASKS_DELETE, body=NoOrder, body_required=False,
@@ -91,7 +95,7 @@ async def pause_task(call: Call) -> Response:
     view = await usecases.pause_task(
         call.means, call.asker, task_id, call.unless(), reason=order.reason, until=order.until
     )
-    return _task(call, view)
+    return _changed(call, view)
 
 
 @routes.add("POST", "/scheduler/tasks/{id}/resume", needs=Permission.TASKS_WRITE, body=PauseOrder, body_required=False,
@@ -99,7 +103,7 @@ async def pause_task(call: Call) -> Response:
 async def resume_task(call: Call) -> Response:
     """Go on by schedule"""
     task_id, _ = call.task_id, read_body(PauseOrder, await call.json())
-    return _task(call, await usecases.resume_task(call.means, call.asker, task_id, call.unless()))
+    return _changed(call, await usecases.resume_task(call.means, call.asker, task_id, call.unless()))
 
 
 @routes.add("POST", "/scheduler/tasks/{id}/enable", needs=Permission.TASKS_WRITE, body=NoOrder, body_required=False,
@@ -108,7 +112,7 @@ async def enable_task(call: Call) -> Response:
     """Enable a disabled task"""
     await _nothing(call)
     view = await usecases.set_enabled(call.means, call.asker, call.task_id, call.unless(), to=True)
-    return _task(call, view)
+    return _changed(call, view)
 
 
 @routes.add("POST", "/scheduler/tasks/{id}/disable", needs=Permission.TASKS_WRITE, body=NoOrder, body_required=False,
@@ -117,15 +121,16 @@ async def disable_task(call: Call) -> Response:
     """Disable a task without deleting it"""
     await _nothing(call)
     view = await usecases.set_enabled(call.means, call.asker, call.task_id, call.unless(), to=False)
-    return _task(call, view)
+    return _changed(call, view)
 
 
 @routes.add("GET", "/scheduler/tasks/{id}/occurrences", needs=Permission.EXECUTIONS_READ, query=CursorPaged,
-            answers=OccurrencePage)  # fmt: skip
+            answers=OccurrencePage, lasts=True)  # fmt: skip
 async def list_occurrences(call: Call) -> Response:
     """What became of each moment of the schedule, and why"""
     task_id, asked = call.task_id, call.query(CursorPaged).request()
     page = await usecases.list_occurrences(call.means, call.asker, task_id, asked)
+    call.span = EVER
     return answer(occurrence_page(page, asked))
 
 
@@ -143,9 +148,13 @@ async def _nothing(call: Call) -> None:
     read_body(NoOrder, await call.json())
 
 
-def _task(call: Call, view: TaskView, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _changed(call: Call, view: TaskView, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return _task(view, call.means.clock.now(), status=status, headers=headers)
+
+
+def _task(view: TaskView, now: Moment, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     head = {"ETag": etag_of(view.task)} | (headers or {})
-    return answer(task_shape(view, call.means.clock.now()), status, head)
+    return answer(task_shape(view, now), status, head)
 
 
 def _stopped(stopped: usecases.Stopped, message: str) -> orders.Stopped:

@@ -122,6 +122,9 @@ class MongoStore:
     async def ping(self) -> None:
         await self._commands.update(META, [({"_id": SCHEMA}, {"$set": {"pinged": True}})])
 
+    def version(self) -> None:
+        """Nobody counts the writes of all instances; to ask would be as dear as to read."""
+
     async def _schema(self) -> Document:
         """The document that says whose database this is and of which shape; made, if there is none.
 

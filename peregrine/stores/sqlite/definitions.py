@@ -63,7 +63,7 @@ def _payload(kind: Kind, document: dict[str, Any]) -> Payload:
 
 
 class Definitions:
-    """Tasks by stamp, the newest few thousand that were asked for.
+    """Tasks by stamp, and what was last shown of each, the newest few thousand that were asked for.
 
     A stamp never means two definitions, whoever wrote them, so nothing here is ever wrong; JSON inside a payload can
     be changed by whoever holds it, so that alone is made anew for each.
@@ -72,14 +72,13 @@ class Definitions:
     def __init__(self, most: int = 8192) -> None:
         self._most = most
         self._known: dict[int, tuple[Task, str | None]] = {}
+        self._shown: dict[int, tuple[Row, TaskView]] = {}
 
     def learn(self, stamp: int, text: str) -> Task:
         """The task of *stamp*, whose definition is *text*; remembered from now on."""
         task = read_definition(text)
         parameters = None if isinstance(task.payload, HttpPayload) else task.payload.parameters
-        if len(self._known) >= self._most:
-            # Two threads may throw out the same one; the other then finds nothing to do.
-            self._known.pop(next(iter(self._known)), None)
+        _make_room(self._known, self._most)
         self._known[stamp] = task, rows.json_text(parameters) if parameters else None
         return task
 
@@ -101,6 +100,37 @@ class Definitions:
         if parameters is None:
             self._known[stamp] = task, None
         return task
+
+    def shared(self, stamp: int) -> Task | None:
+        """The same for those who only read it: several get the same one, with the same parameters."""
+        known = self._known.get(stamp)
+        if known is None:
+            return None
+        task, parameters = known
+        if parameters is None and not isinstance(task.payload, HttpPayload) and task.payload.parameters:
+            return self.task(stamp)  # whoever ran it put something into the empty ones
+        return task
+
+    def view(self, row: Row, task: Task) -> TaskView:
+        """What *row* of ``task_views`` says of *task*: the view made last time, if it said the same of the same.
+
+        To compare a row costs a tenth of what making a view of it does, and most tasks on a page have not moved.
+        """
+        no = row[0]
+        shown = self._shown.get(no)
+        if shown is not None and shown[1].task is task and shown[0] == row:
+            return shown[1]
+        view = task_view(row, task)
+        if shown is None:
+            _make_room(self._shown, self._most)
+        self._shown[no] = row, view
+        return view
+
+
+def _make_room(kept: dict[int, Any], most: int) -> None:
+    if len(kept) >= most:
+        # Two threads may throw out the same one; the other then finds nothing to do.
+        kept.pop(next(iter(kept)), None)
 
 
 def task_row(no: int, task: Task) -> Row:

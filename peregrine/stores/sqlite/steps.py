@@ -73,9 +73,12 @@ def number_of(db: apsw.Connection, of: str, id: str) -> int:
     return number(db, SQL[f"add_{of}_number"], (id,)) if found is None else found[0]
 
 
-def tasks_of(db: apsw.Connection, definitions: Definitions, stamps: Sequence[int]) -> dict[int, Task]:
-    """The tasks of *stamps*; those not known yet are read in one go."""
-    found = {stamp: definitions.task(stamp) for stamp in stamps}
+def tasks_of(
+    db: apsw.Connection, definitions: Definitions, stamps: Iterable[int], *, shared: bool = False
+) -> dict[int, Task]:
+    """The tasks of *stamps*; those not known yet are read in one go. *shared*: they are only read, by several."""
+    known = definitions.shared if shared else definitions.task
+    found = {stamp: known(stamp) for stamp in stamps}
     missing = [stamp for stamp, task in found.items() if task is None]
     if missing:
         for stamp, text in db.execute(SQL["definitions"], (apsw.carray(integers(missing)),)):

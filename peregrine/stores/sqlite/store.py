@@ -45,6 +45,7 @@ from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.eve import SqliteEve
 from peregrine.stores.sqlite.folding import Folding, fold_all
 from peregrine.stores.sqlite.surroundings import Surroundings
+from peregrine.stores.sqlite.version import Version
 
 Result = TypeVar("Result")
 
@@ -81,6 +82,7 @@ class SqliteStore:
         self._folding = Folding(partial(self._connect, reads_only=False))
         self._around = Surroundings(path, self._ballast, self._folding)
         self._writer = Writer(partial(self._connect, reads_only=False), self._around, damaged=self._remember_damage)
+        self._version = Version(partial(self._connect, reads_only=True))
         self.eve: Final = SqliteEve(self._writer, self._readers)
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,6 +90,7 @@ class SqliteStore:
     async def open(self) -> None:
         """Make ready, or refuse with ``UnsafeStore`` and one line that says why and what to do."""
         await asyncio.to_thread(self._prepare)
+        await asyncio.to_thread(self._version.open)
         for lane in (self._writer, self._looks, self._readers):
             lane.start()
         self._folding.start()
@@ -97,6 +100,7 @@ class SqliteStore:
         await asyncio.to_thread(self._folding.stop)
         await self._looks.stop()
         await self._readers.stop()
+        self._version.close()
         try:
             if self._writer.is_open:
                 await self._writer.run(fold_all, alone=True)
@@ -110,6 +114,9 @@ class SqliteStore:
         if self._is_damaged:
             raise Unavailable("the store is damaged; stop the service and restore a backup")
         await self._writer.run(care.ping)
+
+    def version(self) -> int | None:
+        return self._version.now()
 
     def _prepare(self) -> None:
         refuse_version(apsw.sqlite_lib_version())

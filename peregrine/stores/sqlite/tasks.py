@@ -261,5 +261,5 @@ def views_of(db: apsw.Connection, definitions: Definitions, numbers: Iterable[in
     if not (wanted := steps.integers(numbers)):
         return {}
     found = list(db.execute(SQL["task_views"], (apsw.carray(wanted),)))
-    tasks = steps.tasks_of(db, definitions, [row[1] for row in found])
-    return {row[0]: kept.task_view(row, tasks[row[1]]) for row in found}
+    tasks = steps.tasks_of(db, definitions, [row[1] for row in found], shared=True)
+    return {row[0]: definitions.view(row, tasks[row[1]]) for row in found}

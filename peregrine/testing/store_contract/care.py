@@ -30,6 +30,7 @@ from peregrine.testing.store_contract.steps import (
     execution,
     ledger,
     one_claim,
+    photograph,
     queued,
     queued_ids,
     refused,
@@ -54,6 +55,40 @@ async def closing_twice_is_safe(factory: StoreFactory) -> None:
 
     await store.close()
     await store.close()
+
+
+async def a_write_changes_the_version_and_a_read_does_not(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    task, other = a_parallel_task(), a_parallel_task("task-2")
+
+    async def seen() -> int | None:
+        before = store.version()
+        await photograph(store)
+        assert store.version() == before
+        return before
+
+    versions = [await seen()]
+    await stored(store, task, other)
+    versions.append(await seen())
+    await store.put_task(replace(task, revision=2, description="changed"), expected_revision=1)
+    versions.append(await seen())
+    await store.apply_plans([a_plan(task, NOW + MINUTE)], NOW + MINUTE)
+    versions.append(await seen())
+    await queued_ids(store, task, "one", "two")
+    versions.append(await seen())
+    (claim, *_) = await claimed(store, now=NOW + MINUTE)
+    versions.append(await seen())
+    await settled(store, claim)
+    versions.append(await seen())
+    await store.request_cancel(task_id=task.id, now=NOW + MINUTE)
+    versions.append(await seen())
+    await store.purge(before=NOW + DAY, limit=100)
+    versions.append(await seen())
+    await store.delete_task(task.id, expected_revision=None, now=NOW + HOUR)
+    versions.append(await seen())
+
+    # A store that can't tell never does.
+    assert len(set(versions)) == (1 if versions[0] is None else len(versions))
 
 
 # ── instances ────────────────────────────────────────────────────────────────────────────────────

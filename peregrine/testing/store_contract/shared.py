@@ -62,6 +62,17 @@ async def _a_lived_in_store(store: Store) -> None:
     await store.announce(an_instance(), now=NOW)
 
 
+async def a_write_by_another_process_changes_the_version(factory: SharedStoreFactory) -> None:
+    store = await factory.fresh()
+    await stored(store, a_task())
+    other = await factory.reopen()
+    before = store.version()
+
+    await stored(other, a_task("task-2"))
+
+    assert (store.version() != before) is (before is not None)
+
+
 async def all_is_there_after_a_close(factory: SharedStoreFactory) -> None:
     store = await factory.fresh()
     await _a_lived_in_store(store)
