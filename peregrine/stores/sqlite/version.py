@@ -16,7 +16,10 @@ from peregrine.domain.errors import Unavailable
 
 
 class Version:
-    """Asked on the event loop. It waits for nobody: where SQLite would have it wait, nothing is known."""
+    """Asked on the event loop. It waits for nobody: where SQLite would have it wait, nothing is known.
+
+    When a process has died in the middle of a commit, the next to look mends the index, once, by reading the log.
+    """
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
