@@ -41,7 +41,9 @@ async def test_of_many_requests_a_few_are_at_work_and_all_are_served() -> None:
     world = World(store=store)
     task = await world.task()
     store.go.clear()
-    asked = [asyncio.create_task(world.ask("GET", f"/scheduler/tasks/{task['id']}")) for _ in range(5 * AT_ONCE)]
+    # Each asks something else: those who ask the same are served together.
+    paths = [f"/scheduler/tasks/{task['id']}?ask={number}" for number in range(5 * AT_ONCE)]
+    asked = [asyncio.create_task(world.ask("GET", path)) for path in paths]
     await breathe()
 
     assert store.waiting == AT_ONCE
