@@ -185,8 +185,11 @@ class Target:
     port: int
     path: str
     """Path and query as they go on the wire; never empty. A fragment is never sent."""
-    address: Address | None
-    """The host, if it is a literal address."""
+
+    @property
+    def address(self) -> Address | None:
+        """The host, if it is a literal address."""
+        return _literal(self.host)
 
     @property
     def origin(self) -> tuple[str, str, int]:
@@ -195,16 +198,27 @@ class Target:
     @property
     def place(self) -> str:
         """``host:port`` for a reader."""
-        return f"{self._bracketed}:{self.port}"
+        return _place(self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a URL and the header ``Host`` write them: the port only if it isn't the scheme's own."""
+        if self.port != _DEFAULT_PORTS[self.scheme]:
+            return self.place
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def url(self) -> str:
-        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{self._bracketed}{port}{self.path}"
+        return f"{self.scheme}://{self.authority}{self.path}"
 
-    @property
-    def _bracketed(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
+
+def _literal(host: str) -> Address | None:
+    """The address that *host*, as it was read, is; None for a name."""
+    return ip_address(host) if ":" in host or _QUAD.fullmatch(host) else None
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @lru_cache(maxsize=1024)
@@ -227,9 +241,9 @@ def read_target(url: str) -> Target:
     if "@" in authority:
         raise BadTarget("the address holds a user name or password; send an Authorization header instead")
     written, port = _split_port(authority, _DEFAULT_PORTS[scheme])
-    host, address = _read_host(written)
+    host, _ = _read_host(written)
     path = quote(rest if rest.startswith("/") else f"/{rest}", safe=_SAFE)
-    return Target(scheme, host, port, path, address)
+    return Target(scheme, host, port, path)
 
 
 def follow(base: Target, location: str) -> Target:
@@ -377,8 +391,7 @@ class Egress:
         self._allow = tuple(read_entry(text) for text in allow if text.strip())
         self._deny = tuple(read_entry(text) for text in deny if text.strip())
         self._ports = frozenset(ports)
-        self.foresee = lru_cache(maxsize=4096)(self._foresee)
-        """The verdict as far as it can be told without a look-up: a name is judged by its port alone."""
+        self._foreseen = lru_cache(maxsize=4096)(self._foresee)
         self._own_ports = frozenset(entry.port for entry in self._deny if entry.is_wildcard)
 
     def verdict(self, address: str | Address, port: int, *, host: str = "") -> Verdict:
@@ -410,20 +423,25 @@ class Egress:
         verdict = self.foresee(target)
         return () if verdict.allowed else (verdict.reason,)
 
-    def _foresee(self, target: Target) -> Verdict:
-        if target.address is not None:
-            return self.verdict(target.address, target.port, host=target.host)
-        if target.host == "localhost" or target.host.endswith(".localhost"):
-            verdicts = [self.verdict(own, target.port, host=target.host) for own in ("::1", "127.0.0.1")]
+    def foresee(self, target: Target) -> Verdict:
+        """The verdict as far as it can be told without a look-up: a name is judged by its port alone."""
+        return self._foreseen(target.host, target.port)
+
+    def _foresee(self, host: str, port: int) -> Verdict:
+        address = _literal(host)
+        if address is not None:
+            return self.verdict(address, port, host=host)
+        if host == "localhost" or host.endswith(".localhost"):
+            verdicts = [self.verdict(own, port, host=host) for own in ("::1", "127.0.0.1")]
             return next((verdict for verdict in verdicts if verdict.allowed), verdicts[-1])
-        if any(entry.covers_host(target.host, target.port) for entry in self._deny):
-            return _refused(f"{target.place} belongs to the scheduler itself")
-        may_open = self._opens_name(target.host, target.port) or any(
-            entry.network is not None and entry.covers_port(target.port) for entry in self._allow
+        if any(entry.covers_host(host, port) for entry in self._deny):
+            return _refused(f"{_place(host, port)} belongs to the scheduler itself")
+        may_open = self._opens_name(host, port) or any(
+            entry.network is not None and entry.covers_port(port) for entry in self._allow
         )
-        if target.port in self._ports or may_open:
+        if port in self._ports or may_open:
             return _ALLOWED
-        return self._closed(target.host, target.port)
+        return self._closed(host, port)
 
     def open_socket(self, info: AddressInfo, host: str) -> socket.socket:
         """A socket for the address in *info*, which a URL that named *host* leads to.
@@ -455,8 +473,8 @@ class Egress:
         return any(entry.covers_host(host, port) for entry in self._allow)
 
     def _closed(self, host: str, port: int) -> Verdict:
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return _refused(f"port {port} is not open (open are {', '.join(map(str, sorted(self._ports)))})", remedy=place)
+        is_open = f"open are {', '.join(map(str, sorted(self._ports)))}"
+        return _refused(f"port {port} is not open ({is_open})", remedy=_place(host, port))
 
 
 def _is_own(family: int, address: str) -> bool:
