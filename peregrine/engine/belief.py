@@ -39,13 +39,13 @@ def believed(said: object) -> Outcome:
     output = text_of(said.output)
     kept = _cut(output)
     return Outcome(
-        verdict=AttemptOutcome(verdict),
+        verdict=verdict if type(verdict) is AttemptOutcome else AttemptOutcome(verdict),
         output=kept,
         error=error,
         truncated=bool(said.truncated) or len(kept) < len(output),
         detail=_plain(said.detail) if said.detail else {},
         retryable=bool(said.retryable),
-        retry_after=_wait(said.retry_after),
+        retry_after=None if said.retry_after is None else _wait(said.retry_after),
     )
 
 
@@ -88,6 +88,11 @@ def _cut(text: str) -> str:
 
 def _plain(detail: object) -> JsonObject:
     """*detail* as JSON has it: plain values under text keys, none that only Python knows."""
+    if type(detail) is dict:
+        try:
+            return _copied(detail, DETAIL_MAX)[0]
+        except _Uncommon:
+            pass
     if not isinstance(detail, Mapping):
         return {"left_out": f"detail was a {type(detail).__name__}, not a mapping"}
     try:
@@ -98,6 +103,35 @@ def _plain(detail: object) -> JsonObject:
         return {"left_out": f"detail was longer than {DETAIL_MAX} bytes"}
     plain: JsonObject = json.loads(written)
     return plain
+
+
+class _Uncommon(Exception):
+    """A value is not of the few kinds that nearly every detail is made of."""
+
+
+def _copied(detail: dict[object, object], room: int) -> tuple[JsonObject, int]:
+    """What writing *detail* as JSON and reading it again gives, for the common kinds of values and without doing so;
+    and how many bytes of *room* are left. It may think them taken where they are not: each character may be escaped.
+
+    Raises:  _Uncommon where only JSON itself can tell.
+    """
+    copy: JsonObject = {}
+    for key, value in detail.items():
+        if type(key) is not str or not key.isascii():
+            raise _Uncommon
+        room -= 6 * len(key) + 32
+        if type(value) is str and value.isascii():
+            room -= 6 * len(value)
+            copy[key] = value
+        elif value is None or value is True or value is False or (type(value) is int and abs(value) < 2**63):
+            copy[key] = value
+        elif type(value) is dict and room > 1024:
+            copy[key], room = _copied(value, room - 1024)  # so much that none is nested deeper than 64 times
+        else:
+            raise _Uncommon
+    if room < 0:
+        raise _Uncommon
+    return copy, room
 
 
 def _wait(retry_after: object) -> Duration | None:
