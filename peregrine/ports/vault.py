@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from peregrine.domain.ids import TaskId
-from peregrine.domain.payload import JsonObject, JsonValue, Payload
+from peregrine.domain.payload import HttpPayload, JsonObject, JsonValue, Payload
 from peregrine.domain.redaction import Change, payload_with_secrets, with_secrets
 from peregrine.domain.task import Task
 
@@ -99,7 +99,9 @@ def opened_parameters(vault: Vault | None, task_id: TaskId, parameters: JsonObje
 
 
 def opened_payload(vault: Vault | None, task_id: TaskId, payload: Payload) -> Payload:
-    """*payload* as it is run. Raises CannotOpen."""
+    """*payload* as it is run; itself if nothing in it is sealed. Raises CannotOpen."""
+    if isinstance(payload, HttpPayload) and SEAL not in payload.url and not any(SEAL in v for _, v in payload.headers):
+        return payload
     return payload_with_secrets(payload, _opening(vault, task_id))
 
 
