@@ -21,6 +21,8 @@ BODY_READ_MAX: Final = 10 * MEBIBYTE
 """A longer body, as sent or inflated, fails the attempt."""
 PIECE: Final = 64 * 1024
 """How much is inflated at a time."""
+HEADERS_MAX: Final = 32 * 1024
+HEADERS_TOO_LARGE: Final = f"the headers are larger than {HEADERS_MAX // 1024} KiB"
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
 _CHARSET = re.compile(r"charset\s*=\s*\"?([A-Za-z0-9._:\-]{1,40})", re.IGNORECASE | re.ASCII)

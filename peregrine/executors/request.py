@@ -1,6 +1,9 @@
-"""Owns the request that a payload stands for: texts filled in, our headers, the next one after a redirect.
+"""Owns the request that a payload stands for: texts filled in, our headers, its bytes, the next one after a redirect.
 
 Must not know how a request is sent.
+
+A task is run again and again, and most have no placeholder: whatever of a request doesn't depend on the attempt is
+made once and kept with its ``Draft``. What is left for each attempt are the headers that name it.
 """
 
 from __future__ import annotations
@@ -8,17 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from peregrine.domain.errors import Fault
 from peregrine.domain.execution import Claim
 from peregrine.domain.moment import Moment, format_moment
-from peregrine.domain.payload import HEADER_BYTES_MAX, HttpPayload, JsonObject
+from peregrine.domain.payload import FORBIDDEN_HEADERS, HEADER_BYTES_MAX, HttpPayload, JsonObject
 from peregrine.executors.egress import BadTarget, Target, follow, read_target
 from peregrine.executors.redaction import Redactor, is_secret_name, secrets_of
-from peregrine.executors.reply import MEBIBYTE
+from peregrine.executors.reply import ACCEPT_ENCODING, MEBIBYTE
 from peregrine.executors.template import BadValue, Place, Template, ValueOf, read_template, values_of
 
 BODY_SENT_MAX: Final = MEBIBYTE
@@ -31,15 +34,17 @@ OURS: Final = "x-scheduler-"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BODY_HEADERS: Final = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
+_EMPTY_UNSAID: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that no receiver expects a body of: without one, its length is not said (RFC 9110 8.6)."""
 
 
 class BadRedirect(Exception):
     """The redirect is not followed; the text says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request, ready to be sent. Header names keep the case they were written in."""
+    """One request, but for the headers that name the attempt. Header names keep the case they were written in."""
 
     method: str
     target: Target
@@ -49,6 +54,19 @@ class Request:
     """Lower-case names of the headers that carry credentials; they never reach another origin."""
     secret_body: bool
     """Whether the body holds a secret of the service."""
+
+    @cached_property
+    def start(self) -> bytes:
+        """Its bytes up to where the headers of the attempt follow."""
+        lines = [f"{self.method} {self.target.path} HTTP/1.1", f"Host: {self.target.authority}"]
+        lines += [f"{name}: {value}" for name, value in self.headers]
+        if self.body is not None or self.method not in _EMPTY_UNSAID:
+            lines.append(f"Content-Length: {len(self.body or b'')}")
+        return "\r\n".join([*lines, ""]).encode("utf-8")
+
+    def bytes_for(self, attempt: bytes) -> bytes:
+        """All that is sent. *attempt*: the header lines of the attempt (``attempt_headers``)."""
+        return b"%b%b\r\n%b" % (self.start, attempt, self.body or b"")
 
     def redirected(self, status: int, location: str) -> Request:
         """The request that follows from a redirect.
@@ -71,25 +89,29 @@ class Request:
 
     def without(self, names: frozenset[str]) -> Request:
         """The same without the headers of these lower-case names."""
-        return self.with_headers([pair for pair in self.headers if pair[0].lower() not in names])
+        return replace(self, headers=[pair for pair in self.headers if pair[0].lower() not in names])
 
-    def with_headers(self, headers: Sequence[tuple[str, str]]) -> Request:
-        """The same with *headers* instead of its own."""
-        return Request(
-            method=self.method,
-            target=self.target,
-            headers=headers,
-            body=self.body,
-            secret_headers=self.secret_headers,
-            secret_body=self.secret_body,
-        )
+
+class Filled(NamedTuple):
+    """What one attempt sends first, and what of it is to be hidden in all that is said of the attempt."""
+
+    request: Request
+    attempt: bytes
+    """The header lines that name the attempt; the same for every redirect."""
+    redactor: Redactor
 
 
 class Draft:
-    """A payload that was read once: every text a template. May be kept and used for every attempt."""
+    """A payload that was read once: every text a template. May be kept and used for every attempt.
 
-    def __init__(self, payload: HttpPayload) -> None:
-        self._payload = payload
+    *agent*: what we call ourselves (``User-Agent``). *secrets*: what ``{{ secret.NAME }}`` means. *redactor*: hides
+    those.
+    """
+
+    def __init__(self, payload: HttpPayload, *, agent: str, secrets: Mapping[str, str], redactor: Redactor) -> None:
+        self._method = payload.method
+        self._secrets = secrets
+        self._redactor = redactor
         self._url = read_template(payload.url)
         self._headers = tuple((name, read_template(value)) for name, value in payload.headers)
         self._body = None if payload.body is None else read_template(payload.body)
@@ -98,15 +120,19 @@ class Draft:
         self._place = _place_of(content_type or self._default_type)
         self._is_fixed = not any(list(template.slots) for _, template in self._texts())
         self._made: tuple[Request, Redactor] | None = None
-        self._has_own_key = any(name.lower() == "idempotency-key" for name, _ in payload.headers)
+        names = {name.lower() for name, _ in payload.headers}
+        self._has_own_key = "idempotency-key" in names
+        self._defaults = [pair for pair in _defaults(agent) if pair[0].lower() not in names]
         self._secret_headers = frozenset(name.lower() for name, text in self._headers if _is_secret(name, text))
+        self._secret_body = self._body is not None and any(slot.family == "secret" for slot in self._body.slots)
+        self._refusal = self._judged()
 
-    def faults(self, known_secrets: Mapping[str, str], parameters: JsonObject | None) -> Iterator[Fault]:
+    def faults(self, parameters: JsonObject | None) -> Iterator[Fault]:
         """What is wrong with the texts. *parameters* None: not known yet, so any may be used."""
         for pointer, template in self._texts():
             yield from (Fault(pointer, fault) for fault in template.faults)
             for slot in template.slots:
-                if slot.family == "secret" and slot.name not in known_secrets:
+                if slot.family == "secret" and slot.name not in self._secrets:
                     yield Fault(pointer, f"names the secret {slot.name!r}, which this service was not given")
                 elif slot.family == "parameters" and parameters is not None and slot.name not in parameters:
                     yield Fault("/parameters", f"must hold {slot.name!r}: the task uses {{{{ {slot.word} }}}}")
@@ -121,46 +147,52 @@ class Draft:
         """The URL as far as no value can change it: enough to judge scheme, host and port."""
         return self._url.sample
 
-    def fill(self, claim: Claim, secrets: Mapping[str, str]) -> tuple[Request, Redactor]:
-        """The request for *claim*, and what hides the secrets that it carries itself.
+    def fill(self, claim: Claim) -> Filled:
+        """What is sent for *claim*.
 
         ``Idempotency-Key`` is the execution's id, the same for all its attempts, unless the task names one itself: a
         receiver may want its own form of key.
 
         Raises:  BadValue, BadTarget.
         """
-        request, own_secrets = self._made or self._fill(values_of(claim, secrets))
+        request, redactor = self._made or self._fill(values_of(claim, self._secrets))
         if self._is_fixed:
-            self._made = request, own_secrets
-        sent = [*request.headers, *our_headers(claim)]
-        if not self._has_own_key:
-            sent.append(("Idempotency-Key", claim.execution_id))
-        return request.with_headers(sent), own_secrets
+            self._made = request, redactor
+        return Filled(request, attempt_headers(claim, with_key=not self._has_own_key), redactor)
 
     def _fill(self, value_of: ValueOf) -> tuple[Request, Redactor]:
-        if self._chooses_host():
-            raise BadTarget("a placeholder can't choose scheme, host or port")
-        if not all(map(_TOKEN.fullmatch, (self._payload.method, *(name for name, _ in self._headers)))):
-            raise BadValue("the method or the name of a header holds what none can")
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
         url = self._url.fill(Place.URL, value_of)
         headers = [
             (name, _header_value(name, template, value_of)) for name, template in self._headers if not _is_ours(name)
         ]
         body = None if self._body is None else self._body.fill(self._place, value_of)
-        sent = None if body is None else body.encode("utf-8")
+        sent = None if body is None else _encoded(body, "body")
         if sent is not None and len(sent) > BODY_SENT_MAX:
             raise BadValue(f"the body is larger than {BODY_SENT_MAX // MEBIBYTE} MiB once its values are filled in")
         if sent is not None and self._default_type:
             headers.append(("Content-Type", self._default_type))
         request = Request(
-            method=self._payload.method,
+            method=self._method,
             target=read_target(url),
-            headers=headers,
+            headers=[*self._defaults, *headers],
             body=sent,
             secret_headers=self._secret_headers,
-            secret_body=self._body is not None and any(slot.family == "secret" for slot in self._body.slots),
+            secret_body=self._secret_body,
         )
-        return request, Redactor(islice(secrets_of(url, headers, body or ""), SECRETS_MAX))
+        return request, self._redactor | Redactor(islice(secrets_of(url, headers, body or ""), SECRETS_MAX))
+
+    def _judged(self) -> BadTarget | BadValue | None:
+        """Why no request of this payload may be sent, whatever its values are; the doors refuse such a payload."""
+        if self._chooses_host():
+            return BadTarget("a placeholder can't choose scheme, host or port")
+        if not all(map(_TOKEN.fullmatch, (self._method, *(name for name, _ in self._headers)))):
+            return BadValue("the method or the name of a header holds what none can")
+        framing = next((name for name, _ in self._headers if name.lower() in FORBIDDEN_HEADERS), None)
+        if framing is not None:
+            return BadValue(f"the header {framing} frames the message, which is the scheduler's to do")
+        return None
 
     def _texts(self) -> Iterator[tuple[str, Template]]:
         yield "/config/url", self._url
@@ -177,14 +209,27 @@ class Draft:
         return not any(mark in after_scheme for mark in "/?#")
 
 
-def our_headers(claim: Claim) -> Iterator[tuple[str, str]]:
-    """What a receiver needs to refuse an outdated attempt (guarantees, P5)."""
-    yield "X-Scheduler-Task-Id", claim.task.id
-    yield "X-Scheduler-Execution-Id", claim.execution_id
-    yield "X-Scheduler-Attempt", str(claim.attempt)
-    yield "X-Scheduler-Epoch", str(claim.epoch)
-    if claim.scheduled_for is not None:
-        yield "X-Scheduler-Scheduled-For", _moment_text(claim.scheduled_for)
+def _defaults(agent: str) -> Iterator[tuple[str, str]]:
+    """What is said unless the task says otherwise."""
+    yield "User-Agent", agent
+    yield "Accept", "*/*"
+    yield "Accept-Encoding", ACCEPT_ENCODING
+
+
+def attempt_headers(claim: Claim, *, with_key: bool) -> bytes:
+    """The lines by which a receiver can refuse an outdated attempt (guarantees, P5), and a repeated execution.
+
+    Raises:  BadValue for ids that would break a line; only a database that others wrote can hold such.
+    """
+    task_id, id = claim.task.id, claim.execution_id
+    if not (task_id.isprintable() and id.isprintable()):
+        raise BadValue("the id of the task or of the execution holds what no header can")
+    due = "" if claim.scheduled_for is None else f"X-Scheduler-Scheduled-For: {_moment_text(claim.scheduled_for)}\r\n"
+    key = f"Idempotency-Key: {id}\r\n" if with_key else ""
+    return (
+        f"X-Scheduler-Task-Id: {task_id}\r\nX-Scheduler-Execution-Id: {id}\r\n"
+        f"X-Scheduler-Attempt: {claim.attempt}\r\nX-Scheduler-Epoch: {claim.epoch}\r\n{due}{key}"
+    ).encode()
 
 
 @lru_cache(maxsize=64)
@@ -207,7 +252,15 @@ def _header_value(name: str, template: Template, value_of: ValueOf) -> str:
         raise BadValue(f"the header {name} holds control characters")
     if len(value) > HEADER_BYTES_MAX:
         raise BadValue(f"the header {name} is longer than {HEADER_BYTES_MAX} characters once its values are filled in")
+    _encoded(value, f"header {name}")
     return value
+
+
+def _encoded(text: str, what: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadValue(f"the {what} holds what is no valid text") from None
 
 
 def _is_secret(name: str, template: Template) -> bool:

@@ -91,6 +91,8 @@ class Template:
 
         Raises:  BadValue.
         """
+        if len(self.parts) == 1 and isinstance(self.parts[0], str):
+            return self.parts[0]
         written = _WRITERS[place]
         return "".join(part if isinstance(part, str) else written(part, value_of(part)) for part in self.parts)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from peregrine.domain.execution import Outcome
 from peregrine.domain.payload import HttpPayload, JsonObject
+from peregrine.executors.client import LookUp
 from peregrine.executors.egress import Egress
-from peregrine.executors.http import HttpExecutor, LookUp
+from peregrine.executors.http import HttpExecutor
 from peregrine.testing.executor_contract import ExampleContext, HostClock, example_context
 from peregrine.testing.http_target import HttpTarget
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from peregrine.domain.execution import AttemptOutcome
+from peregrine.executors.egress import AddressInfo, Egress
 from peregrine.testing.http_target import HttpTarget, reply_bytes
 from tests.executors.http_world import ask, executor, run
 
@@ -90,12 +92,14 @@ async def test_large_headers_that_come_with_the_body_are_refused() -> None:
     assert outcome.error == HEADERS
 
 
-async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes) -> None:
-    """Answer anything with *raw*."""
+async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, raw: bytes, *, stay: bool = False) -> None:
+    """Answer anything with *raw*; *stay*: leave it to the other side to close."""
     await reader.readuntil(b"\r\n\r\n")
     try:
         writer.write(raw)
         await writer.drain()
+        if stay:
+            await writer.wait_closed()
     except OSError:
         pass
     finally:
@@ -308,6 +312,61 @@ async def test_nobody_listens() -> None:
     assert outcome.error == f"connection refused by {target.place}"
     assert outcome.retryable
     assert "abcdefgh" not in repr(outcome)
+
+
+async def test_what_nobody_asked_for_answers_nothing() -> None:
+    """A target may speak while its connection is free; the next attempt must not take that for its answer."""
+    said: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said.put_nowait(writer)
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(reply_bytes(b"as asked"))
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, executor() as made:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await run(made, url)
+        writer = await said.get()
+        writer.write(reply_bytes(b"unasked"))
+        await writer.drain()
+        await turns(10)
+        outcome = await run(made, url)
+
+        assert outcome.output == "as asked"
+        assert said.qsize() == 1, "another connection"
+
+
+class Narrow(Egress):
+    """Gives the system little room for what is to be sent: the rest waits in the client."""
+
+    def open_socket(self, info: AddressInfo, host: str) -> socket.socket:
+        made = super().open_socket(info, host)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return made
+
+
+async def test_a_connection_that_is_still_sending_serves_no_other_attempt() -> None:
+    """A target may answer before it has read the body; the next request would wait behind the rest of it."""
+    accepted = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await say(reader, writer, reply_bytes(b"all is well"), stay=True)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1024)
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    async with server, executor(egress=Narrow(["127.0.0.1"])) as made:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        first = await run(made, url, method="POST", body="x" * MEBIBYTE)
+        second = await run(made, url)
+
+    assert first.output == second.output == "all is well"
+    assert accepted == 2
 
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────

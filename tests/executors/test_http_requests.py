@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from peregrine.domain.execution import AttemptOutcome
+from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment, parse_moment
 from peregrine.domain.payload import METHODS, HttpPayload, JsonObject
 from peregrine.executors.egress import Egress
@@ -159,6 +161,49 @@ async def test_a_value_that_cannot_be_sent_is_not(target: HttpTarget, parameters
     assert not outcome.retryable
     assert error in (outcome.error or "")
     assert target.accepted == 0
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "HOST", "Connection"])
+async def test_a_header_that_frames_the_message_is_not_sent(target: HttpTarget, name: str) -> None:
+    """The doors refuse them; should one pass, a second request could hide behind the first."""
+    outcome = await ask(target, "/ok", method="POST", headers=((name, "0"),), body="GET /hidden HTTP/1.1")
+
+    assert outcome.error == f"the header {name} frames the message, which is the scheduler's to do"
+    assert target.accepted == 0
+
+
+@pytest.mark.parametrize("id", ["a\r\nX-Other: b", "a\x00b", "a\ud800b"])
+async def test_an_id_that_would_break_a_line_is_not_sent(target: HttpTarget, id: str) -> None:
+    """Only a database that others wrote can hold such."""
+    payload = HttpPayload(url=target.url("/ok"))
+    good = context(payload)
+    async with executor() as made:
+        for claim in (
+            replace(good.claim, task=replace(good.claim.task, id=TaskId(id))),
+            replace(good.claim, execution_id=ExecutionId(id)),
+        ):
+            outcome = await made.run(payload, replace(good, claim=claim))
+            assert "holds what no header can" in (outcome.error or "")
+
+    assert target.accepted == 0
+
+
+@pytest.mark.parametrize("payload", [{"headers": (("X-A", "\ud800"),)}, {"method": "POST", "body": "\ud800"}])
+async def test_what_is_no_text_is_not_sent(target: HttpTarget, payload: dict[str, Any]) -> None:
+    outcome = await ask(target, "/ok", **payload)
+
+    assert "holds what is no valid text" in (outcome.error or "")
+    assert not outcome.retryable
+    assert target.accepted == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_length_is_said_where_it_is_expected(target: HttpTarget, method: str) -> None:
+    for body in (None, "", "some"):
+        await ask(target, "/ok", method=method, body=body)
+
+    unsaid = None if method in ("GET", "HEAD", "OPTIONS") else "0"
+    assert [seen.header("content-length") for seen in target.seen] == [unsaid, "0", "4"]
 
 
 async def test_a_body_that_grew_too_large_is_not_sent(target: HttpTarget) -> None:

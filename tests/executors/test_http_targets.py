@@ -9,6 +9,7 @@ import pytest
 
 from peregrine.domain.execution import AttemptOutcome, Outcome
 from peregrine.domain.payload import HttpPayload
+from peregrine.executors.client import Client
 from peregrine.executors.egress import Egress, Target, Verdict, read_target
 from peregrine.executors.http import HttpExecutor
 from peregrine.testing.http_target import HttpTarget
@@ -214,9 +215,8 @@ class Careless(Egress):
 
     def __init__(self, *, ports: set[int]) -> None:
         super().__init__(ports=ports)
-        self.foresee = self._wave_through  # type: ignore[assignment]
 
-    def _wave_through(self, target: Target) -> Verdict:
+    def foresee(self, target: Target) -> Verdict:
         return Verdict(allowed=True)
 
 
@@ -278,11 +278,11 @@ async def test_no_control_byte_reaches_the_wire(target: HttpTarget, byte: int) -
     assert target.seen == []
 
 
-def test_the_wire_says_what_was_judged() -> None:
+async def test_the_wire_says_what_was_judged() -> None:
     """The client's own URL parser changes nothing: host and port are those that were read."""
-    from peregrine.executors.http import _wire_url
-
+    client = Client(Egress(), CLOCK)
     for url in ("http://8.8.8.8:8080/a%2f..//b?c=%20+", "http://[2606:4700::1111]/", "https://xn--bcher-kva.example/"):
         target = read_target(url)
-        wire = _wire_url(target.url)
-        assert (wire.raw_host, wire.port, wire.raw_path_qs) == (target.host, target.port, target.path)
+        place = client._connector(validate=True)._place(*target.origin)
+        assert (place.url.scheme, place.url.raw_host, place.url.port) == target.origin
+    await client.close()

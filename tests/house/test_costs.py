@@ -13,11 +13,12 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from peregrine.coordination.host import ProcHost
@@ -26,18 +27,23 @@ from peregrine.domain.errors import Fault
 from peregrine.domain.event import Event, Settled
 from peregrine.domain.execution import Outcome
 from peregrine.domain.moment import MINUTE, Moment
-from peregrine.domain.payload import JsonObject, Payload
+from peregrine.domain.payload import HttpPayload, JsonObject, Payload
 from peregrine.domain.query import PageRequest, TaskFilter, TaskSort
 from peregrine.domain.trigger import CronRule
 from peregrine.engine.engine import Engine
 from peregrine.engine.needs import Needs
 from peregrine.engine.settings import EngineSettings
+from peregrine.executors.egress import Egress
+from peregrine.executors.http import HttpExecutor
+from peregrine.executors.request import Draft
 from peregrine.observers.metrics import MetricsObserver
 from peregrine.ports.executor import RunContext
 from peregrine.stores.sqlite import care
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.builders import NOW, a_new_execution, a_parallel_task, an_instance
 from peregrine.testing.clock import SeededEntropy
+from peregrine.testing.executor_contract import example_context
+from peregrine.testing.http_target import HttpTarget
 from tests.stores.sqlite_places import CountedStore
 
 COUNT: Final = 1_000
@@ -91,7 +97,11 @@ class Calls:
     @property
     def ours(self) -> int:
         """Calls of the package's own functions."""
-        return sum(count for code, count in self.of.items() if "/peregrine/" in code.co_filename)
+        return self.within("/peregrine/")
+
+    def within(self, folder: str) -> int:
+        """Calls of the functions in a folder's files."""
+        return sum(count for code, count in self.of.items() if folder in code.co_filename)
 
     def to(self, function: Any) -> int:
         """Calls of *function*."""
@@ -212,6 +222,33 @@ def test_an_execution_takes_few_calls_on_the_loop(tmp_path: Path) -> None:
         assert calls.all <= 96 * COUNT
 
     with_store(tmp_path, test)
+
+
+def test_an_http_task_is_read_once_and_sent_in_few_calls() -> None:
+    """What depends on the task alone is made for its first attempt; of the client, only what hears and keeps is used.
+    Also with placeholders nothing but them is made anew."""
+
+    async def test() -> None:
+        clock = StandingClock()
+        async with HttpTarget() as target:
+            executor = HttpExecutor(Egress(["127.0.0.1"]), clock, version="1")
+            plain = HttpPayload(url=target.url("/ok"), headers=(("Authorization", "Bearer abcdefgh"),))
+            filled = replace(plain, url=target.url("/ok?id={{ execution.id }}"), method="POST", body='{"a": 1}')
+            for payload, most in ((plain, 55), (filled, 96)):
+                context = example_context(payload, clock)
+                await executor.run(payload, context)
+                with counted() as calls:
+                    for _ in range(100):
+                        assert (await executor.run(payload, context)).error is None
+
+                assert calls.within("/executors/") <= most * 100
+                assert calls.within("/aiohttp/") <= 44 * 100
+                once = (Draft.__init__, Egress._foresee, aiohttp.ClientRequest.__init__)
+                assert [calls.to(function) for function in once] == [0, 0, 0]
+            assert target.accepted == 1
+            await executor.close()
+
+    asyncio.run(test())
 
 
 def test_a_history_makes_no_execution_dearer(tmp_path: Path) -> None:
