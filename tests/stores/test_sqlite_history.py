@@ -271,6 +271,12 @@ def test_every_query_is_asked_by_somebody() -> None:
     assert [name for name in SQL if f'"{name}"' not in sources and name not in made] == []
 
 
+def test_what_has_places_for_rows_is_given_rows() -> None:
+    sources = "".join(file.read_text() for file in (ROOT / "peregrine" / "stores" / "sqlite").glob("*.py"))
+
+    assert [name for name, text in SQL.items() if "{rows}" in text and f'SQL["{name}"]' in sources] == []
+
+
 def test_a_query_needs_a_name_of_its_own_and_a_description() -> None:
     good = "-- name: one\n-- Says so.\nSELECT 1;\n"
 

@@ -238,6 +238,6 @@ def _lay_beside(db: apsw.Connection, seq: int, one: Execution, details: Mapping[
         steps.write_rows(db, "put_result", [(seq, one.output, one.error, one.truncated, detail)])
     ended = [attempt for attempt in one.attempts if attempt.outcome is not None]
     apart = ended[:-1] if ended and _stands_in_row(ended[-1], one) else ended
-    for attempt in apart:
-        worker_no = steps.number_of(db, "worker", attempt.worker_id)
-        db.execute(SQL["add_attempt"], rows.attempt_row(seq, attempt, worker_no, details.get(attempt.epoch)))
+    numbers = {id: steps.number_of(db, "worker", id) for id in {attempt.worker_id for attempt in apart}}
+    kept = [rows.attempt_row(seq, each, numbers[each.worker_id], details.get(each.epoch)) for each in apart]
+    steps.write_rows(db, "add_attempt", kept)
