@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -102,6 +103,8 @@ def grow(path: Path, size: int, until: int) -> None:
             db.execute(_COUNTED)
     finally:
         db.close()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # or the system writes it out while the store is measured
 
 
 async def sample(one: Peregrine, count: int) -> None:
