@@ -40,7 +40,7 @@ from peregrine.observers.metrics import MetricsObserver
 from peregrine.ports.executor import RunContext
 from peregrine.stores.sqlite import care
 from peregrine.stores.sqlite.store import SqliteStore
-from peregrine.testing.builders import NOW, a_new_execution, a_parallel_task, an_instance
+from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_parallel_task, an_instance
 from peregrine.testing.clock import SeededEntropy
 from peregrine.testing.executor_contract import example_context
 from peregrine.testing.http_target import HttpTarget
@@ -265,6 +265,30 @@ def test_a_history_makes_no_execution_dearer(tmp_path: Path) -> None:
 
         # A busy machine splits turns, and each has its own steps; what grew with history would double here.
         assert max(steps) <= 1.2 * min(steps)
+
+    with_store(tmp_path, test)
+
+
+def test_what_comes_later_makes_no_claim_dearer(tmp_path: Path) -> None:
+    """Neither the claim nor the look for the next moment walks over the retries and the far-off of the next minutes."""
+
+    async def test(store: CountedStore) -> None:
+        await store.create_tasks([a_parallel_task("task-1")])
+        steps = []
+        for later in (1, COUNT):
+            new = [
+                a_new_execution(f"{later}-{n}", "task-1", queued_at=DUE, available_at=DUE + 30_000 + n)
+                for n in range(later)
+            ]
+            await asyncio.gather(*(store.enqueue(one, queue_limit=10 * COUNT) for one in new))
+            now = a_new_execution(f"{later}-now", "task-1", queued_at=DUE, available_at=DUE)
+            await store.enqueue(now, queue_limit=10 * COUNT)
+            store.forget()
+            claims = (await store.claim(a_claim_request(10, now=DUE))).claims
+            steps.append(store.writing)
+            assert [claim.execution_id for claim in claims] == [now.id]
+
+        assert steps[1] <= steps[0] + 50
 
     with_store(tmp_path, test)
 

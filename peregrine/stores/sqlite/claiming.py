@@ -9,7 +9,7 @@ import apsw
 
 from peregrine.domain.execution import Claim, Running
 from peregrine.domain.ids import ExecutionId, WorkerId
-from peregrine.domain.policy import Priority, rank
+from peregrine.domain.policy import AGEING_STEP, Priority
 from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.definitions import Definitions
@@ -17,19 +17,22 @@ from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
 from peregrine.stores.sqlite.stretches import Stretches
 
-_HIGHEST: Final = max(Priority)
+_WAITING: Final = SQL["waiting"].format(
+    classes=" UNION ALL ".join(
+        SQL["waiting_of_class"].format(priority=int(one), ahead=one * AGEING_STEP) for one in Priority
+    )
+)
 
 
 def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) -> ClaimBatch:
     claims: list[Claim] = []
     while len(claims) < request.limit:
         wanted = request.limit - len(claims)
-        found = steps.told(db, SQL["waiting"], (request.now, wanted))
+        found = steps.told(db, _WAITING, (request.now, wanted))
         claims += _start(db, definitions, request, _one_each(found))
         # What was looked at and not taken waits for those that run now, and is not found again.
         if len(found) < wanted:
-            lowest = rank(_HIGHEST, request.now)
-            row = db.execute(SQL["next_available_at"], (request.now, lowest)).fetchone()
+            row = db.execute(SQL["next_available_at"], (request.now,)).fetchone()
             return ClaimBatch(claims, None if row is None else row[0])
     return ClaimBatch(claims, None)
 

@@ -389,8 +389,13 @@ class Writer(Lane):
             db.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             raise _Broken(error) from error
-        for call in calls:
-            self._operate(db, call)
+        if len(calls) == 1:
+            self._operate_alone(db, calls[0])
+        else:
+            for call in calls:
+                self._operate(db, call)
+        if not db.in_transaction:
+            return
         try:
             db.execute("COMMIT")
         except apsw.Error as error:
@@ -410,6 +415,21 @@ class Writer(Lane):
             if call.grows:
                 call.error = StorageFull("the disk of the store is full; nothing was written")
         return [call for call in calls if not call.grows]
+
+    def _operate_alone(self, db: apsw.Connection, call: _Call) -> None:
+        """The only one of its transaction, which is its savepoint too."""
+        call.error = None
+        try:
+            call.result = call.operation(db)
+            if not db.in_transaction:
+                raise apsw.SQLError("the operation has ended its own transaction")
+        except apsw.Error as error:
+            raise _Broken(error) from error
+        except Exception as error:
+            if not db.in_transaction:
+                raise
+            call.error = error
+            db.execute("ROLLBACK")
 
     def _operate(self, db: apsw.Connection, call: _Call) -> None:
         call.error = None

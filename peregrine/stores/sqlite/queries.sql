@@ -235,19 +235,22 @@ SELECT seq FROM executions WHERE key = ?1;
 -- ── queued → claimed → settled ──────────────────────────────────────────────────────────────────
 
 -- name: waiting
--- What may be claimed now, in the order of the queue, as the claims will say it; what a running execution of its task
--- keeps waiting is left out.
-SELECT json_group_array(json_array(id, epoch, attempt, cause, priority, scheduled_for, queued_at, available_at,
-    started_at, parameters, failures, losses, beat, stamp, seq, task_no, overlaps))
-FROM (
-    SELECT e.id, e.epoch + 1 AS epoch, e.attempt + 1 AS attempt, e.cause, e.priority, e.scheduled_for, e.queued_at,
-        e.available_at, ?1 AS started_at, e.parameters, e.failures, e.losses, e.beat, p.stamp, e.seq, e.task_no,
-        p.overlaps
+-- What may be claimed now, in the order of the queue, as the claims will say it: the first of each priority class
+-- (`waiting_of_class`, made once), sorted together.
+SELECT json_group_array(json_array(e.id, e.epoch + 1, e.attempt + 1, e.cause, e.priority, e.scheduled_for, e.queued_at,
+    e.available_at, ?1, e.parameters, e.failures, e.losses, e.beat, w.stamp, e.seq, e.task_no, w.overlaps))
+FROM (SELECT * FROM ({classes}) ORDER BY rank, available_at, seq LIMIT ?2) w CROSS JOIN executions e ON e.seq = w.seq;
+
+-- name: waiting_of_class
+-- The first of one class; what a running execution of its task keeps waiting is left out. Nothing that comes later is
+-- looked at, however much that is.
+SELECT * FROM (
+    SELECT e.seq, e.available_at, e.available_at - {ahead} AS rank, p.stamp, p.overlaps
     FROM executions e INDEXED BY executions_waiting CROSS JOIN task_progress p ON p.no = e.task_no
-    WHERE e.state = 0 AND e.rank <= ?1 AND e.available_at <= ?1
+    WHERE e.state = 0 AND e.priority = {priority} AND e.available_at <= ?1
         AND (p.overlaps OR NOT EXISTS (
             SELECT 1 FROM executions r WHERE r.state < 2 AND r.state = 1 AND r.task_no = e.task_no))
-    ORDER BY e.rank, e.available_at, e.seq LIMIT ?2);
+    ORDER BY e.available_at, e.seq LIMIT ?2);
 
 -- name: start
 -- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now.
@@ -256,12 +259,11 @@ UPDATE executions SET state = 1, attempt = attempt + 1, epoch = epoch + 1, worke
 WHERE seq IN carray(?1);
 
 -- name: next_available_at
--- When the first of those that wait for their moment gets there; ?2 is the lowest rank that such a one can have.
--- (No rank is later than its moment, so none behind the first found one's moment can be earlier than that.)
-SELECT min(available_at) FROM executions INDEXED BY executions_waiting
-WHERE state = 0 AND available_at > ?1 AND rank > ?2 AND rank <= (
-    SELECT available_at FROM executions INDEXED BY executions_waiting
-    WHERE state = 0 AND available_at > ?1 AND rank > ?2 ORDER BY rank LIMIT 1);
+-- When the first of those that wait for their moment gets there: one look for each class.
+SELECT min(first) FROM (
+    SELECT (SELECT min(e.available_at) FROM executions e INDEXED BY executions_waiting
+        WHERE e.state = 0 AND e.priority = c.column1 AND e.available_at > ?1) AS first
+    FROM (VALUES (0), (1), (2), (3)) c);
 
 -- name: add_worker_number
 -- The number of a worker's id, made now.
@@ -427,8 +429,9 @@ SELECT no FROM task_progress WHERE no BETWEEN ?2 AND ?3 AND cursor > ?1 LIMIT 1;
 SELECT ifnull(max(no), 0) FROM task_progress;
 
 -- name: put_off
--- What is queued for later than a moment. (The index ends with what is available last only within a rank.)
-SELECT seq, priority FROM executions INDEXED BY executions_waiting WHERE state = 0 AND available_at > ?1;
+-- What is queued for later than a moment.
+SELECT seq, priority FROM executions INDEXED BY executions_waiting
+WHERE state = 0 AND priority IN (0, 1, 2, 3) AND available_at > ?1;
 
 -- name: make_available
 -- Let one be claimed from a moment on.
