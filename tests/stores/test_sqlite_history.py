@@ -16,10 +16,11 @@ from peregrine.domain.execution import Cause, Execution, State
 from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import MINUTE, SECOND
 from peregrine.domain.occurrence import LedgerEntry
+from peregrine.domain.policy import Priority
 from peregrine.domain.query import PAGE_SIZE_MAX, ExecutionFilter, ExecutionStatus, PageRequest
 from peregrine.domain.task import Task
 from peregrine.ports.store import Store
-from peregrine.stores.sqlite import history, migrate, rows
+from peregrine.stores.sqlite import claiming, history, migrate, rows
 from peregrine.stores.sqlite.connection import open_connection
 from peregrine.stores.sqlite.queries import SQL, load
 from peregrine.stores.sqlite.store import SqliteStore
@@ -219,6 +220,7 @@ MAY_LOOK_THROUGH = {
     "pieces_of_task": "a row for 8,192 executions",
     "strayed": "once a clock was wrong",
     "queued": "one row",
+    "waiting": "what each class gave",
     "count_queued": "one row",
     "ping": "one row",
 }
@@ -228,6 +230,9 @@ PARTS = {
     "counted": "listed",
     "joined": "",
     "indexed": "",
+    "classes": "SELECT 1 AS seq, 1 AS available_at, 1 AS rank, 1 AS stamp, 1 AS overlaps",
+    "priority": "1",
+    "ahead": "60000",
     "place": "t.updated_at",
     "order": "t.updated_at, t.id",
 }
@@ -261,6 +266,19 @@ def test_no_query_looks_through_a_table(name: str, folder: Path) -> None:
         if re.match(r"SCAN (?!carray|[cr]\b|\d+-ROW VALUES|json_each|\()", step) and " USING " not in step
     ]
     assert not whole or name in MAY_LOOK_THROUGH, whole
+
+
+def test_each_class_is_read_in_the_order_of_its_index(folder: Path) -> None:
+    """What was taken of each is sorted, not what waits."""
+    migrate.create(folder / "store.db", migrate.migrations())
+    db = open_connection(folder / "store.db")
+
+    steps = plan_of(db, claiming.WAITING)
+
+    db.close()
+    walked = "SEARCH e USING COVERING INDEX executions_waiting (priority=? AND available_at<?)"
+    assert steps.count(walked) == len(Priority)
+    assert sum("TEMP B-TREE" in step for step in steps) == len(Priority)
 
 
 def test_every_query_is_asked_by_somebody() -> None:

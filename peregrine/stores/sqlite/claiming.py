@@ -17,7 +17,7 @@ from peregrine.stores.sqlite.queries import SQL
 from peregrine.stores.sqlite.rows import Row
 from peregrine.stores.sqlite.stretches import Stretches
 
-_WAITING: Final = SQL["waiting"].format(
+WAITING: Final = SQL["waiting"].format(
     classes=" UNION ALL ".join(
         SQL["waiting_of_class"].format(priority=int(one), ahead=one * AGEING_STEP) for one in Priority
     )
@@ -28,7 +28,7 @@ def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) 
     claims: list[Claim] = []
     while len(claims) < request.limit:
         wanted = request.limit - len(claims)
-        found = steps.told(db, _WAITING, (request.now, wanted))
+        found = steps.told(db, WAITING, (request.now, wanted))
         claims += _start(db, definitions, request, _one_each(found))
         # What was looked at and not taken waits for those that run now, and is not found again.
         if len(found) < wanted:
