@@ -48,6 +48,34 @@ async def there(store: Store, ids: list[str]) -> bool:
     return True
 
 
+# ── large ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TerseStore(SqliteStore):
+    """A store whose SQLite takes no text longer than ten million bytes; usually it is a thousand million."""
+
+    def _connect(self, *, reads_only: bool) -> apsw.Connection:
+        db = super()._connect(reads_only=reads_only)
+        db.limit(apsw.SQLITE_LIMIT_LENGTH, 10_000_000)
+        return db
+
+
+async def test_a_batch_may_be_larger_than_the_longest_text(folder: Path) -> None:
+    """Somebody who queues hundreds with the largest parameters must not stop everybody's work for good."""
+    store = TerseStore(folder / "store.db", ballast_bytes=0)
+    await store.open()
+    await store.create_tasks([a_parallel_task()])
+    large = {"x": '"' * 500_000}
+    for number in range(12):
+        given = large if number % 4 else None
+        await store.enqueue(a_new_execution(f"large-{number:02}", parameters=given), queue_limit=QUEUE_LIMIT)
+
+    claims = (await store.claim(a_claim_request())).claims
+
+    assert [claim.parameters for claim in claims] == [large if number % 4 else None for number in range(12)]
+    await store.close()
+
+
 # ── full ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -14,7 +14,6 @@ from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
 from peregrine.stores.sqlite import rows, steps
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.queries import SQL
-from peregrine.stores.sqlite.rows import Row
 from peregrine.stores.sqlite.stretches import Stretches
 
 WAITING: Final = SQL["waiting"].format(
@@ -37,9 +36,9 @@ def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) 
     return ClaimBatch(claims, None)
 
 
-def _one_each(waiting: Sequence[Row]) -> list[Row]:
+def _one_each(waiting: Sequence[list[Any]]) -> list[list[Any]]:
     """*waiting* without what its task can't run beside an earlier one of them."""
-    chosen: list[Row] = []
+    chosen: list[list[Any]] = []
     offered: set[int] = set()
     for row in waiting:
         *_, task_no, overlaps = row
@@ -49,7 +48,9 @@ def _one_each(waiting: Sequence[Row]) -> list[Row]:
     return chosen
 
 
-def _start(db: apsw.Connection, definitions: Definitions, request: ClaimRequest, chosen: Sequence[Row]) -> list[Claim]:
+def _start(
+    db: apsw.Connection, definitions: Definitions, request: ClaimRequest, chosen: Sequence[list[Any]]
+) -> list[Claim]:
     if not chosen:
         return []
     seqs = steps.integers(row[14] for row in chosen)
@@ -62,6 +63,10 @@ def _start(db: apsw.Connection, definitions: Definitions, request: ClaimRequest,
     stretches.write(db)
     steps.count_queued(db, -len(chosen))
     tasks = steps.tasks_of(db, definitions, [row[13] for row in chosen])
+    given = [row[14] for row in chosen if row[9]]
+    texts = dict(db.execute(SQL["parameters"], (apsw.carray(steps.integers(given)),))) if given else {}
+    for row in chosen:
+        row[9] = texts.get(row[14])
     return [rows.claim(row, tasks[row[13]], request.worker_id) for row in chosen]
 
 

@@ -236,10 +236,15 @@ SELECT seq FROM executions WHERE key = ?1;
 
 -- name: waiting
 -- What may be claimed now, in the order of the queue, as the claims will say it: the first of each priority class
--- (`waiting_of_class`, made once), sorted together.
+-- (`waiting_of_class`, made once), sorted together. Of parameters only whether there are any: a batch of the largest
+-- would be longer than any text may be.
 SELECT json_group_array(json_array(e.id, e.epoch + 1, e.attempt + 1, e.cause, e.priority, e.scheduled_for, e.queued_at,
-    e.available_at, ?1, e.parameters, e.failures, e.losses, e.beat, w.stamp, e.seq, e.task_no, w.overlaps))
+    e.available_at, ?1, e.parameters IS NOT NULL, e.failures, e.losses, e.beat, w.stamp, e.seq, e.task_no, w.overlaps))
 FROM (SELECT * FROM ({classes}) ORDER BY rank, available_at, seq LIMIT ?2) w CROSS JOIN executions e ON e.seq = w.seq;
+
+-- name: parameters
+-- What executions were given, by number.
+SELECT e.seq, e.parameters FROM carray(?1) c CROSS JOIN executions e ON e.seq = c.value;
 
 -- name: waiting_of_class
 -- The first of one class; what a running execution of its task keeps waiting is left out. Nothing that comes later is

@@ -255,7 +255,7 @@ def claim_mark(claim_id: str) -> int:
     return int.from_bytes(blake2b(claim_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def claim(row: Row, task: Task, worker_id: WorkerId) -> Claim:
+def claim(row: Sequence[Any], task: Task, worker_id: WorkerId) -> Claim:
     """What ``claims`` or ``claimed_by`` says of one claim."""
     (
         id, epoch, attempt, cause, priority, scheduled_for, queued_at, available_at, started_at, parameters,
