@@ -138,6 +138,21 @@ async def test_one_that_fails_sinks_nobody_else(crowd: Crowd, error: Exception) 
     assert crowd.count("COMMIT") == 2
 
 
+async def test_one_that_fails_by_itself_leaves_nothing(crowd: Crowd) -> None:
+    """Alone in its transaction it has no savepoint; what it wrote before it failed goes with the transaction."""
+
+    def failing(db: apsw.Connection) -> None:
+        db.execute("INSERT INTO kept VALUES (1)")
+        raise Conflict("changed its mind")
+
+    with pytest.raises(Conflict):
+        await crowd.writer.run(failing)
+
+    assert crowd.kept() == set()
+    assert await crowd.writer.run(keeping(2)) == 2
+    assert crowd.kept() == {2}
+
+
 async def test_one_that_sqlite_refuses_sinks_nobody_else(crowd: Crowd) -> None:
     answers = await crowd.at_once(keeping(1), keeping(1), keeping(3))
 

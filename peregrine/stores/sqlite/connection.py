@@ -429,7 +429,13 @@ class Writer(Lane):
             if not db.in_transaction:
                 raise
             call.error = error
+            self._roll_back(db)
+
+    def _roll_back(self, db: apsw.Connection) -> None:
+        try:
             db.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise _Broken(error) from error
 
     def _operate(self, db: apsw.Connection, call: _Call) -> None:
         call.error = None
