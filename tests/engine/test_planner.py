@@ -481,6 +481,26 @@ async def test_nothing_is_planned_ahead_beside_others() -> None:
     assert await planner.turn() == MINUTE
 
 
+@virtual
+async def test_what_can_not_be_planned_ahead_is_told_at_its_moment() -> None:
+    """Its neighbour is planned ahead all the same."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task("bad"), a_parallel_task("good")])
+    bad = hall.store._tasks[a_parallel_task("bad").id]
+    planner = a_planner(hall)
+    await planner.turn()
+    bad.task = replace(bad.task, timezone=NOWHERE)
+    await hall.clock.advance(MINUTE - AHEAD)
+
+    await hall.clock.advance(await planner.turn())
+    before = hall.watcher.told(Unplannable)
+    await planner.turn()
+
+    assert before == []
+    assert [event.task_id for event in hall.watcher.told(Unplannable)] == ["bad"]
+    assert await moments_run(hall, "good") == [NOW + MINUTE]
+
+
 @pytest.mark.parametrize("step", [-HOUR, FRESH + AHEAD, HOUR])
 @virtual
 async def test_a_clock_that_is_stepped_makes_what_was_planned_ahead_void(step: Duration) -> None:
