@@ -29,7 +29,7 @@ from peregrine.stores.memory import MemoryStore
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.builders import a_task
 from tests.api.matrix import READERS, ROLES, ROWS
-from tests.api.world import World
+from tests.api.world import World, world_on_sqlite
 from tests.house.test_costs import counted
 
 pytestmark = pytest.mark.anyio
@@ -136,12 +136,8 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield world
         await world.client.aclose()
         return
-    store = SqliteStore(tmp_path / "store.db", ballast_bytes=0)
-    await store.open()
-    world = World(store=cast(Any, store), records=cast(Any, store))
-    yield world
-    await world.client.aclose()
-    await store.close()
+    async with world_on_sqlite(tmp_path) as world:
+        yield world
 
 
 async def work_one_off(world: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
@@ -14,22 +13,17 @@ from peregrine.domain.ids import WorkerId
 from peregrine.domain.moment import MINUTE, SECOND
 from peregrine.domain.retry import settle
 from peregrine.ports.store import ClaimRequest
-from peregrine.stores.sqlite.store import SqliteStore
 from tests.api.matrix import ROWS
 from tests.api.test_permissions import settled
-from tests.api.world import HTTP_TASK, World
+from tests.api.world import HTTP_TASK, World, world_on_sqlite
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    store = SqliteStore(tmp_path / "store.db", ballast_bytes=0)
-    await store.open()
-    world = World(store=cast(Any, store), records=cast(Any, store))
-    yield world
-    await world.client.aclose()
-    await store.close()
+    async with world_on_sqlite(tmp_path) as world:
+        yield world
 
 
 async def test_every_route_answers_as_on_the_reference(world: World) -> None:

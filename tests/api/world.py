@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import httpx
 
@@ -24,6 +26,7 @@ from peregrine.domain.task import Task
 from peregrine.ports.engine_view import EngineFacts, EngineMode
 from peregrine.stores.memory import MemoryStore
 from peregrine.stores.memory_records import MemoryRecords
+from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.clock import START, SeededEntropy
 from peregrine.usecases.means import Means
 
@@ -159,3 +162,14 @@ class Away:
             raise Unavailable("driver text with secrets: mongodb://user:pw@host")
 
         return away
+
+
+@asynccontextmanager
+async def world_on_sqlite(folder: Path) -> AsyncIterator[World]:
+    """A house whose store is a file in *folder*."""
+    store = SqliteStore(folder / "store.db", ballast_bytes=0)
+    await store.open()
+    world = World(store=cast(Any, store), records=cast(Any, store))
+    yield world
+    await world.client.aclose()
+    await store.close()
