@@ -58,7 +58,7 @@ from peregrine.modules.builtin.health import Probe
 from peregrine.observers.log import Logger, LogObserver
 from peregrine.observers.metrics import CONTENT_TYPE, MetricsObserver
 from peregrine.observers.several import SeveralObservers
-from peregrine.ports.clock import Clock
+from peregrine.ports.clock import WaitingClock
 from peregrine.ports.engine_view import LockView
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.module import SystemTask
@@ -93,7 +93,7 @@ class Ground:
 
     settings: Settings
     store: HouseStore
-    clock: Clock
+    clock: WaitingClock
     entropy: Entropy
     together: Together
     observer: Observer

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from peregrine.domain.errors import Unavailable
 from peregrine.domain.moment import MINUTE, SECOND, Duration, Moment
-from peregrine.ports.clock import Clock
+from peregrine.ports.clock import WaitingClock
 
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _MILLION: Final = 1_000_000
@@ -40,6 +40,10 @@ class SystemClock:
         """Milliseconds of CLOCK_BOOTTIME; of CLOCK_MONOTONIC where the kernel has no other."""
         return time.clock_gettime_ns(_STEADY) // _MILLION
 
+    async def sleep(self, duration: Duration) -> None:
+        """Return when so many milliseconds have passed."""
+        await asyncio.sleep(duration / 1000)
+
 
 class ServerClock:
     """The wall time of a server that all instances ask, held as a distance to the own steady clock.
@@ -48,9 +52,9 @@ class ServerClock:
     Source:  guarantees, clock rule 1.
     """
 
-    def __init__(self, ask: Ask, steady: Clock | None = None) -> None:
+    def __init__(self, ask: Ask, steady: WaitingClock | None = None) -> None:
         self._ask = ask
-        self._steady: Clock = steady or SystemClock()
+        self._steady: WaitingClock = steady or SystemClock()
         self._ahead: int | None = None
 
     def now(self) -> Moment:
@@ -61,6 +65,10 @@ class ServerClock:
     def monotonic(self) -> int:
         """Milliseconds of the own steady clock."""
         return self._steady.monotonic()
+
+    async def sleep(self, duration: Duration) -> None:
+        """Return when so many milliseconds of the own steady clock have passed."""
+        await self._steady.sleep(duration)
 
     async def refresh(self) -> bool:
         """Ask the server; whether its answer was quick enough to be taken. The first one is taken in any case.

@@ -33,9 +33,11 @@ class Unplannable:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Attempts were claimed and start now."""
+    """Attempts were claimed, and start."""
 
     claims: Sequence[Claim]
+    started_at: Moment
+    """When they really start; in their records stands when that was decided, or for which moment."""
 
 
 @dataclass(frozen=True, slots=True)

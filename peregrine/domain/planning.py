@@ -14,13 +14,16 @@ from peregrine.domain.execution import Cause, NewExecution
 from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import SECOND, Duration, Moment
 from peregrine.domain.occurrence import Reason, Skip, occurrence_execution_id, occurrence_key
-from peregrine.domain.policy import Misfire, Overlap
+from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap
 from peregrine.domain.record import record
 from peregrine.domain.task import Task
 from peregrine.domain.trigger import Trigger
 
 QUEUE_PATIENCE: Final[Duration] = 2 * SECOND
 """How long an occurrence stays due while the queue is full, before it is recorded as skipped (decision 0014)."""
+AHEAD: Final[Duration] = 80
+"""How long before its moment an occurrence may be decided and claimed, where nothing else can come of it (decision
+0115)."""
 _REPLACED: Final = frozenset({Reason.COALESCED, Reason.CATCHUP_MAX})
 
 
@@ -85,9 +88,13 @@ def plan(due: DueTask, now: Moment, room: int) -> Plan | None:
 
 def foreseen(due: DueTask, moment: Moment) -> Plan | None:
     """What ``plan`` will say of *due* at the coming *moment*, if nothing but a change of the task can alter that; else
-    None: whoever may not run beside itself waits for the moment, and what is active then.
+    None.
+
+    What may not run beside itself is foreseen if nothing of it is active: what a person asks for in between comes
+    after it. Where a lost worker means a failure, nothing is: it would fail without ever having begun.
     """
-    if due.task.policy.overlap is Overlap.SKIP:
+    policy = due.task.policy
+    if policy.on_worker_lost is OnWorkerLost.FAIL:
         return None
     return _usual_plan(due, due.task.trigger, moment, 1)
 

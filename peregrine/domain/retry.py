@@ -158,10 +158,11 @@ def _again_at(policy: Policy, claim: Claim, outcome: Outcome, now: Moment, chanc
         if not outcome.retryable or claim.failures >= policy.max_retries:
             return None
         return now + max(backoff(policy, claim.failures + 1, chance), asked)
-    # It was interrupted. What never began has had no effect: trying again can't make a second one.
-    if outcome.began and policy.on_worker_lost is OnWorkerLost.FAIL:
-        return None
-    return now + asked
+    # It was interrupted. What never began has had no effect: trying again can't make a second one. It may have been
+    # claimed before its moment, which stays what it was.
+    if not outcome.began:
+        return max(now + asked, claim.available_at)
+    return None if policy.on_worker_lost is OnWorkerLost.FAIL else now + asked
 
 
 def _after_loss(policy: Policy, losses: int, now: Moment, chance: float) -> Moment | None:

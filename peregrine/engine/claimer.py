@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from peregrine.domain.errors import Unsure
-from peregrine.domain.event import Claimed
 from peregrine.domain.execution import Claim
 from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.planning import AHEAD
 from peregrine.engine.company import Company
-from peregrine.engine.loop import answered, tell
+from peregrine.engine.loop import answered
 from peregrine.engine.needs import Needs
 from peregrine.engine.pool import Pool
 from peregrine.engine.spread import OFFER
@@ -41,10 +41,11 @@ class Claimer:
         self._pool = pool
         self._clock = needs.clock
         self._entropy = needs.entropy
-        self._observer = needs.observer
         self._locking, self._spread = company.locking, company.spread
         self._on_claimed, self._on_spilled = on_claimed, on_spilled
         self._is_told = False
+        self.wants_slots = True
+        """Whether the last look left work for want of slots, as far as is known."""
 
     def told(self) -> None:
         """New work was queued by this very process: what the next look leaves over is offered to the others."""
@@ -52,6 +53,7 @@ class Claimer:
 
     async def turn(self) -> Duration:
         """Fill this instance's share of the free slots, once; how long until the next look."""
+        self.wants_slots = True
         limit = min(self._spread.share(self._pool.free), BATCH)
         if limit == 0:
             self._offer()
@@ -59,9 +61,10 @@ class Claimer:
         batch = await self._fill(limit)
         if not batch.is_full:
             self._is_told = False
+            self.wants_slots = batch.is_short_of_slots
             if batch.next_available_at is None:
                 return self._spread.jittered(self._settings.poll)
-            return max(1, batch.next_available_at - self._clock.now() + self._spread.stagger())
+            return max(1, batch.next_available_at - self._clock.now() - batch.lead + self._spread.stagger())
         was_offered = self._offer()
         if not self._pool.free:
             return self._spread.jittered(self._settings.poll)
@@ -101,36 +104,54 @@ class Claimer:
             return
         admitted, refused = await self._locking.admit(batch.claims)
         if admitted:
-            tell(self._observer, Claimed(admitted))
             self._pool.start(admitted, asked_at=batch.asked_at)
             self._on_claimed()
         self._pool.put_back(refused, asked_at=batch.asked_at)
 
     async def _claim(self, limit: int) -> Asked:
-        asked_at = self._clock.monotonic()
+        asked_at, now = self._clock.monotonic(), self._clock.now()
+        is_alone = not self._spread.rivals
         request = ClaimRequest(
             claim_id=self._entropy.new_id(),
             worker_id=self._worker_id,
-            now=self._clock.now(),
+            now=now,
             limit=limit,
             rivals=self._spread.rivals,
+            # The last free slot is kept for what comes unforeseen.
+            early=min(limit, self._pool.free - 1) if is_alone else 0,
+            early_until=now + AHEAD,
         )
         try:
             batch = await answered(self._store.claim(request), self._settings.held)
         except Unsure:
             # Read back by the request's own id. If even that fails nothing is run: the reaper finds what was claimed.
-            return Asked(limit, asked_at, await answered(self._store.claimed_by(request.claim_id)), None)
-        return Asked(limit, asked_at, batch.claims, batch.next_available_at)
+            return Asked(request, asked_at, await answered(self._store.claimed_by(request.claim_id)), None)
+        return Asked(request, asked_at, batch.claims, batch.next_available_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a request got. ``asked_at``: on the steady clock; a lease counts from before the asking."""
 
-    limit: int
+    request: ClaimRequest
     asked_at: int
     claims: Sequence[Claim]
     next_available_at: Moment | None
+
+    @property
+    def limit(self) -> int:
+        """How many were asked for."""
+        return self.request.limit
+
+    @property
+    def is_short_of_slots(self) -> bool:
+        """Whether something that may be claimed early waits for a slot, or for its moment."""
+        return self.next_available_at is not None and self.next_available_at <= self.request.early_until
+
+    @property
+    def lead(self) -> Duration:
+        """How long before the next moment to ask again: so long that what comes soon after it is claimed with it."""
+        return 0 if self.is_short_of_slots or self.request.early < 1 else AHEAD // 2
 
     @property
     def is_full(self) -> bool:

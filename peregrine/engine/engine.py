@@ -49,7 +49,7 @@ class Engine:
         self._store, self._clock, self._bus = needs.store, needs.clock, needs.bus
         company = Company.of(needs)
         self._spread = company.spread
-        self._recorder = Recorder(needs, company.locking, on_settled=self._settled)
+        self._recorder = Recorder(needs, company.locking, on_settled=self._settled, on_let_in=self._let_in)
         self._pool = Pool(needs, on_end=self._run_ended)
         self._recorder.pool = self._pool
         self._reaper = Reaper(needs, self._pool, company, on_recovered=self._queued)
@@ -197,7 +197,8 @@ class Engine:
     def _run_ended(self, run: Run, outcome: Outcome) -> None:
         self._recorder.take(run, outcome)
         self._record.wake()
-        self._claim.wake()
+        if self._claimer.wants_slots:
+            self._claim.wake()
 
     def _claimed(self) -> None:
         # A lease may be shorter than the fence's pause.
@@ -227,8 +228,12 @@ class Engine:
         if self._pool.free:
             asyncio.get_running_loop().call_later(self._spread.stagger() / 1000, self._claim.wake)
 
-    def _settled(self) -> None:
+    def _let_in(self) -> None:
         self._claim.wake()
+
+    def _settled(self) -> None:
+        if self._claimer.wants_slots:
+            self._claim.wake()
         self._bus.publish(Topic.SETTLED)
 
 

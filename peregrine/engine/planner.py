@@ -10,7 +10,7 @@ from peregrine.domain.errors import Unavailable
 from peregrine.domain.event import ClockStepped, Planned, Unplannable
 from peregrine.domain.moment import SECOND, Duration, Moment
 from peregrine.domain.occurrence import Reason
-from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, foreseen, plan
+from peregrine.domain.planning import AHEAD, QUEUE_PATIENCE, DueTask, Plan, foreseen, plan
 from peregrine.engine.loop import answered, tell
 from peregrine.engine.needs import Needs
 from peregrine.engine.spread import Spread
@@ -25,10 +25,6 @@ ROOM_PAUSE: Final[Duration] = 50
 BREATH: Final[Duration] = 2
 """Longest time of deciding in one go: some hundred tasks. After an outage one can take milliseconds, and leases must be
 renewed; and what is decided is written while more is being decided (decision 0113)."""
-AHEAD: Final[Duration] = 50
-"""How long before a moment its plans are made, where nothing can make them wrong until then (decision 0113)."""
-FRESH: Final[Duration] = SECOND
-"""What was planned ahead is written within so long after its moment, or decided anew."""
 DECIDING_MAX: Final[Duration] = 250
 """After so long the rest follows in the next turn: the moment for which it is decided has grown old."""
 
@@ -56,9 +52,8 @@ class Planner:
         self._spread, self._is_astray = spread, is_astray
         self._offset: int | None = None
         self._latest: Moment = 0
-        self._foreseen: tuple[Moment, list[Plan]] | None = None
-        """What will be due at a moment that comes within ``AHEAD``, and is planned already."""
-        self._changes = 0
+        self._prepared: Moment | None = None
+        """The moment, just coming, for which all is planned that can be planned before it."""
         self._full_since: int | None = None
         """Steady-clock moment at which the queue was found full; None while there is room for all."""
         self.clock_steps = 0
@@ -68,13 +63,6 @@ class Planner:
         began, now = self._clock.monotonic(), self._look_at_clock()
         if self._is_astray():
             return self._settings.poll
-        if self._foreseen is not None:
-            moment, ready = self._foreseen
-            if now < moment <= now + AHEAD:
-                return moment - now
-            self._foreseen = None
-            if moment <= now < moment + FRESH:
-                await self._write(ready, now)
         batch = await answered(self._store.due(now, BATCH))
         async with Desk(lambda plans: self._write(plans, now)) as desk:
             looked_at = await self._decide(batch, now, desk)
@@ -95,38 +83,43 @@ class Planner:
         return await self._until(soonest)
 
     async def _until(self, moment: Moment) -> Duration:
-        """How long to wait for *moment*; when it is close, with its plans made."""
+        """How long to wait for *moment*; when it is close, with its plans made and written."""
         left = moment - self._clock.now()
         if left > AHEAD:
             return left - AHEAD
-        if left > 0 and self._full_since is None:
-            changes = self._changes
-            try:
-                plans = await self._foresee(moment, left)
-            except Unavailable:
-                plans = []  # the look at the moment itself will say so
-            if changes == self._changes:
-                self._foreseen = moment, plans
+        if left > 0 and self._full_since is None and self._prepared != moment:
+            self._prepared = moment
+            await self._prepare(moment)
         return max(0, moment - self._clock.now())
 
-    async def _foresee(self, moment: Moment, left: Duration) -> list[Plan]:
-        batch = await answered(self._store.due(moment, BATCH), left)
+    async def _prepare(self, moment: Moment) -> None:
+        """Plan what will be due at *moment*, as far as nothing else can come of it; the rest is looked at then."""
+        left = moment - self._clock.now()
+        while left > 0:
+            try:
+                batch = await answered(self._store.due(moment, BATCH), left)
+            except Unavailable:
+                return  # the look at the moment itself will say so
+            async with Desk(lambda plans: self._write(plans, self._clock.now())) as desk:
+                await self._foresee(batch, moment, desk)
+            if len(batch.due) < BATCH or len(desk.taken) < BATCH:
+                return
+            left = moment - self._clock.now()
+
+    async def _foresee(self, batch: DueBatch, moment: Moment, desk: Desk) -> None:
         room = self._settings.queue_size - batch.queued
-        plans: list[Plan] = []
         breathed = self._clock.monotonic()
-        for one in batch.due:
-            if len(plans) >= room:
-                break
+        for one in batch.due[: max(0, room)]:
             try:
                 decided = foreseen(one, moment)
             except Exception:  # told when it is due
                 continue
             if decided is not None:
-                plans.append(decided)
+                desk.lay(decided)
             if self._clock.monotonic() - breathed >= BREATH:
+                desk.hand_over()
                 await asyncio.sleep(0)
                 breathed = self._clock.monotonic()
-        return plans
 
     async def _decide(self, batch: DueBatch, now: Moment, desk: Desk) -> int:
         """Plan for the longest due, and lay each plan on *desk*; how many tasks were looked at for them, since a task
@@ -209,9 +202,8 @@ class Planner:
         return now
 
     def tasks_changed(self) -> None:
-        """What was planned ahead, or is just being planned, may be wrong now."""
-        self._foreseen = None
-        self._changes += 1
+        """There may be more now that can be planned before its moment."""
+        self._prepared = None
 
     @property
     def quiet_for(self) -> Duration:

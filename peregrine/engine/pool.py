@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from peregrine.domain.event import AttemptAbandoned
+from peregrine.domain.event import AttemptAbandoned, Claimed
 from peregrine.domain.execution import Claim, Outcome
 from peregrine.domain.ids import ExecutionId
 from peregrine.engine.alarms import Alarms
+from peregrine.engine.coming import Coming
 from peregrine.engine.journal import Journals
 from peregrine.engine.loop import tell
 from peregrine.engine.needs import Needs
@@ -33,6 +34,7 @@ class Pool:
         self._on_end = on_end
         self.journals = Journals(needs.clock.now)
         self._alarms = Alarms[Run](lambda run: run.end(Ending.TIMED_OUT))
+        self._coming = Coming(needs.clock, self._begin)
         self._runs: dict[RunKey, Run] = {}
         self._active = 0
         self._is_open = True
@@ -65,21 +67,44 @@ class Pool:
         self._is_open = True
 
     def close(self) -> None:
-        """Start nothing more: a claim that is still under way is given back unstarted, for another worker."""
+        """Start nothing more: what was claimed and has not begun is given back, for another worker."""
         self._is_open = False
+        for run in self.runs():
+            if not run.began:
+                run.end(Ending.INTERRUPTED)
 
     def start(self, claims: Iterable[Claim], *, asked_at: int) -> None:
-        """Run *claims*, asked for at *asked_at* on the steady clock: their lease counts from before the asking."""
-        now, fence_at = self._clock.monotonic(), asked_at + self._settings.held
+        """Run *claims*, asked for at *asked_at* on the steady clock: their lease counts from before the asking.
+
+        One that was claimed early waits here for its moment.
+        """
+        now, fence_at, wall = self._clock.monotonic(), asked_at + self._settings.held, self._clock.now()
+        ready: list[Run] = []
+        early: list[Run] = []
         for claim in claims:
-            run = self._take(claim, fence_at, now)
-            if now >= fence_at:
+            wait = max(0, claim.started_at - wall)
+            run = self._take(claim, fence_at, now + wait)
+            (early if wait else ready).append(run)
+        self._begin(ready)
+        if early:
+            self._coming.add(early)
+
+    def _begin(self, runs: Sequence[Run]) -> None:
+        now = self._clock.monotonic()
+        begun: list[Claim] = []
+        for run in runs:
+            if run.ended:
+                continue  # while it waited for its moment
+            if now >= run.fence_at:
                 # We slept through the lease between asking and now; others may already be at it.
                 run.end(Ending.LEASE_ENDED)
             elif not self._is_open:
                 run.end(Ending.INTERRUPTED)
             else:
                 run.start(self._executor)
+                begun.append(run.claim)
+        if begun:
+            tell(self._observer, Claimed(begun, self._clock.now()))
 
     def put_back(self, claims: Iterable[Claim], *, asked_at: int) -> None:
         """Give *claims* back unstarted: the lock of their task is held, by a frozen worker perhaps."""
@@ -89,11 +114,11 @@ class Pool:
             run.back_after = back_after
             run.end(Ending.HELD_BACK)
 
-    def _take(self, claim: Claim, fence_at: int, now: int) -> Run:
+    def _take(self, claim: Claim, fence_at: int, starts_at: int) -> Run:
         run = Run(
             claim,
             fence_at=fence_at,
-            deadline=now + claim.task.policy.timeout,
+            deadline=starts_at + claim.task.policy.timeout,
             stop_grace=self._settings.stop_grace,
             alarms=self._alarms,
             journal=self.journals.open(claim),

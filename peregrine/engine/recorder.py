@@ -13,8 +13,9 @@ from typing import Final
 
 from peregrine.domain.errors import Unavailable
 from peregrine.domain.event import LeaseLost, LoopCrashed, ResultRefused, Settled
-from peregrine.domain.execution import AttemptOutcome, Outcome, Settlement
+from peregrine.domain.execution import AttemptOutcome, Outcome, Settlement, State
 from peregrine.domain.moment import Duration
+from peregrine.domain.policy import Overlap
 from peregrine.domain.retry import settle
 from peregrine.engine.locking import Locking
 from peregrine.engine.loop import answered, tell
@@ -26,13 +27,19 @@ from peregrine.ports.store import SettleVerdict
 BATCH: Final = 512
 """Most settlements in one write; two of the store's largest statements (decision 0112)."""
 _LEASE_GONE: Final = frozenset({Ending.FENCED, Ending.LEASE_ENDED})
+_QUEUED: Final = State.QUEUED
+_BESIDE: Final = Overlap.ALLOW
 _STORED: Final = frozenset({SettleVerdict.APPLIED, SettleVerdict.REPEATED})
 
 
 class Recorder:
-    """The turn of the recording loop, and the door through which outcomes come in."""
+    """The turn of the recording loop, and the door through which outcomes come in. *on_settled* hears when some were
+    stored, *on_let_in* if that may have let others into the queue, or on from it.
+    """
 
-    def __init__(self, needs: Needs, locking: Locking, *, on_settled: Callable[[], None]) -> None:
+    def __init__(
+        self, needs: Needs, locking: Locking, *, on_settled: Callable[[], None], on_let_in: Callable[[], None]
+    ) -> None:
         self._settings = needs.settings
         self._store = needs.store
         self._clock = needs.clock
@@ -40,6 +47,7 @@ class Recorder:
         self._observer = needs.observer
         self._locking = locking
         self._on_settled = on_settled
+        self._on_let_in = on_let_in
         self._waiting: list[tuple[Run, Settlement]] = []
         self._empty = asyncio.Event()
         self._empty.set()
@@ -79,10 +87,12 @@ class Recorder:
             return self._settings.poll
         verdicts = await self._settle([settlement for _, settlement in batch])
         del self._waiting[: len(batch)]
-        self._tell(batch, verdicts)
+        lets_in = self._tell(batch, verdicts)
         if not self._waiting:
             self._empty.set()
         self._on_settled()
+        if lets_in:
+            self._on_let_in()
         return 0 if self._waiting else self._settings.poll
 
     async def _settle(self, settlements: list[Settlement]) -> Sequence[SettleVerdict]:
@@ -106,11 +116,15 @@ class Recorder:
         tell(self._observer, LoopCrashed("recorder", f"{kind}: {error}"))
         return verdicts
 
-    def _tell(self, batch: list[tuple[Run, Settlement]], verdicts: Sequence[SettleVerdict]) -> None:
+    def _tell(self, batch: list[tuple[Run, Settlement]], verdicts: Sequence[SettleVerdict]) -> bool:
+        """Tell what was stored; whether any of it is tried again, is followed, or may have kept its task waiting."""
         assert self.pool is not None
         stored: list[Settlement] = []
+        lets_in = False
         for (run, settlement), verdict in zip(batch, verdicts, strict=True):
             self.pool.forget(run)
+            if settlement.state is _QUEUED or settlement.followups or run.claim.task.policy.overlap is not _BESIDE:
+                lets_in = True
             if verdict in _STORED:
                 stored.append(settlement)
             elif verdict is SettleVerdict.CANCELLED:
@@ -120,3 +134,4 @@ class Recorder:
             # Else it was lost: that is told already, and there is no result to refuse.
         if stored:
             tell(self._observer, Settled(stored))
+        return lets_in

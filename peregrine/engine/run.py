@@ -80,6 +80,11 @@ class Run:
         self._abandoning: asyncio.TimerHandle | None = None
 
     @property
+    def began(self) -> bool:
+        """Whether its attempt was begun."""
+        return self._task is not None
+
+    @property
     def worker_id(self) -> str:
         return self.claim.worker_id
 

@@ -163,7 +163,7 @@ class MetricsObserver:
         self._claims.inc(len(event.claims))
         by_schedule = Cause.SCHEDULE
         self._lateness.observe(
-            max(0, claim.started_at - claim.scheduled_for) / 1000
+            max(0, event.started_at - claim.scheduled_for) / 1000
             for claim in event.claims
             if claim.attempt == 1 and claim.cause is by_schedule and claim.scheduled_for is not None
         )

@@ -22,6 +22,14 @@ class Clock(Protocol):
         ...
 
 
+class WaitingClock(Clock, Protocol):
+    """One that can be waited on, too."""
+
+    async def sleep(self, duration: Duration) -> None:
+        """Return when so many milliseconds have passed."""
+        ...
+
+
 class Reference(Protocol):
     """Another clock to hold the wall clock against."""
 

@@ -41,8 +41,9 @@ class ClaimBatch:
 
     claims: Sequence[Claim]
     next_available_at: Moment | None
-    """When a queued execution that is not available yet becomes so. None: none waits, or the claimer got as many as it
-    asked for, and had better ask again as soon as it has room."""
+    """When the first becomes available that still waits for its moment; up to ``early_until`` one that was left
+    for want of room. None: none waits, or the claimer got as many as it asked for, and had better ask again as soon as
+    it has room."""
 
 
 class PlanVerdict(StrEnum):
@@ -96,6 +97,10 @@ class ClaimRequest:
     limit: int
     rivals: int = 0
     """How many others may ask at this moment; where they could take the same ones, a store lets them go apart."""
+    early: int = 0
+    """Of ``limit``, how many may be claimed before their moment."""
+    early_until: Moment = 0
+    """Those that become available after ``now``, and no later than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +205,9 @@ class WorkStore(Protocol):
         overlap policy is ``allow`` (nor two in one batch). Order: ``policy.rank``, then ``available_at``, then the
         order of creation. Each claim grows the epoch and the attempt by one and is visible to ``claimed_by`` at once.
         Whether the task is enabled or paused does not matter: what is queued runs.
+
+        If all that is available leaves room, up to ``early`` of those that become so by ``early_until`` are claimed
+        with it, in the same order: their attempts start at the moment for which they were queued, not before.
         """
         ...
 

@@ -350,9 +350,13 @@ class MemoryStore:
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         chosen = list(islice(self._eligible(request.now), max(0, request.limit)))
         claims = [self._start(row, request) for row in chosen]
+        early = max(0, min(request.early, request.limit - len(claims)))
+        chosen = list(islice(self._eligible(request.early_until), early))
+        claims += [self._start(row, request) for row in chosen]
         if len(claims) >= request.limit:
             return ClaimBatch(claims, None)
-        waiting = [available_at for _, available_at, _, _ in self._queue if available_at > request.now]
+        looked_until = request.now if len(chosen) >= early else request.early_until
+        waiting = [available_at for _, available_at, _, _ in self._queue if available_at > looked_until]
         return ClaimBatch(claims, min(waiting, default=None))
 
     def _eligible(self, now: Moment) -> Iterator[_Row]:
@@ -373,7 +377,7 @@ class MemoryStore:
             attempt=waiting.attempt + 1,
             epoch=waiting.epoch + 1,
             worker_id=request.worker_id,
-            started_at=request.now,
+            started_at=max(request.now, waiting.available_at),
         )
         row.claim_id = request.claim_id
         self._move(

@@ -87,6 +87,10 @@ class ManualClock:
         """Move the wall clock by *by* milliseconds, as an operator or NTP would."""
         self._start += by
 
+    async def sleep(self, duration: Duration) -> None:
+        """Return when so many milliseconds have passed."""
+        await self.advance(duration)
+
     async def advance(self, by: Duration) -> None:
         """Let *by* milliseconds pass, and everything happen that falls due in them."""
         await asyncio.sleep(by / 1000)

@@ -159,12 +159,15 @@ async def _write(means: Means, by: Asker, decided: _Decided) -> None:
     """Make it true in one write, decided anew as long as others are quicker. Raises Conflict, Unavailable."""
     views = [view for _, view in decided.changed]
     for _ in range(one.TRIES_MAX):
-        changes = [_change(means, by, item, view) for (item, _), view in zip(decided.changed, views, strict=True)]
         try:
-            await _put(means, by, decided.new, views, [change for change in changes if change is not None])
-            return
+            if not await one.let_come(means, views):
+                pairs = zip(decided.changed, views, strict=True)
+                changes = [_change(means, by, item, view) for (item, _), view in pairs]
+                await _put(means, by, decided.new, views, [change for change in changes if change is not None])
+                return
         except Stale:
-            views = list(await means.store.get_tasks([view.task.id for view in views]))
+            pass
+        views = list(await means.store.get_tasks([view.task.id for view in views]))
         if len(views) < len(decided.changed):
             raise Conflict("A task of this bundle was deleted meanwhile; send it again.")
     raise Unavailable("the tasks change too fast")

@@ -10,7 +10,7 @@ from peregrine.domain.execution import Cause, Execution, NewExecution
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.payload import JsonObject
 from peregrine.domain.permission import Permission
-from peregrine.domain.policy import Priority
+from peregrine.domain.policy import Overlap, Priority
 from peregrine.domain.query import ExecutionFilter, Page, PageRequest
 from peregrine.domain.task import Task
 from peregrine.ports.bus import Topic
@@ -20,7 +20,7 @@ from peregrine.ports.vault import opened_task, sealed_parameters
 from peregrine.usecases.access import require
 from peregrine.usecases.logs import with_progress
 from peregrine.usecases.means import Means
-from peregrine.usecases.tasks import existing
+from peregrine.usecases.tasks import existing, let_come
 
 _PARAMETERS: Final = "/config/parameters"
 
@@ -43,7 +43,10 @@ async def execute_task(means: Means, by: Asker, task_id: TaskId, order: Order = 
     Raises:  NotFound; Conflict ``task_disabled``; Invalid; LimitReached ``queue_full``; Unsure.
     """
     await require(means.grants, by, Permission.TASKS_EXECUTE)
-    task = (await existing(means, task_id)).task
+    view = await existing(means, task_id)
+    task = view.task
+    if task.policy.overlap is Overlap.SKIP:
+        await let_come(means, [view])  # it would be left out for this one, and is decided already
     if not task.enabled:
         raise Conflict("A disabled task can't be executed: enable it first.", code="task_disabled")
     _check_parameters(means, task, order)

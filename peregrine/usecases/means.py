@@ -9,7 +9,7 @@ from peregrine.domain.ids import TaskId
 from peregrine.domain.moment import Moment
 from peregrine.ports.bus import Bus
 from peregrine.ports.catalogue import Catalogue
-from peregrine.ports.clock import Clock
+from peregrine.ports.clock import WaitingClock
 from peregrine.ports.engine_view import EngineView, LockView
 from peregrine.ports.entropy import Entropy
 from peregrine.ports.identity import Asker, Grants, KeyMint
@@ -27,7 +27,7 @@ class Means:
     store: Store
     records: RecordStore
     bus: Bus
-    clock: Clock
+    clock: WaitingClock
     entropy: Entropy
     grants: Grants
     engine: EngineView

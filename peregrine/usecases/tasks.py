@@ -191,6 +191,20 @@ def _pausing(reason: str, until: Moment | None) -> Edit:
     return lambda task, making: replace(task, pause=Pause(since=making.at, by=making.by, reason=reason, until=until))
 
 
+async def let_come(means: Means, views: Sequence[TaskView]) -> bool:
+    """Wait for the moment of what is decided already but comes only now; False if there is nothing of that kind.
+
+    What is asked for meanwhile comes after it: nothing of a task starts behind the back of whoever was told that it is
+    paused (decision 0115).
+    """
+    now = means.clock.now()
+    left = max((view.cursor - now for view in views if view.cursor - now <= planning.AHEAD), default=0)
+    if left <= 0:
+        return False
+    await means.clock.sleep(left)
+    return True
+
+
 async def _change(
     means: Means, by: Asker, task_id: TaskId, edit: Edit, unless: Unless, *, action: str, touches_system: bool = False
 ) -> TaskView:
@@ -198,6 +212,8 @@ async def _change(
     async with means.turns.of(task_id), Trail(means, by, action, task_id) as trail:
         for _ in range(TRIES_MAX):
             view = await existing(means, task_id)
+            if await let_come(means, [view]):
+                continue
             if not touches_system:
                 refuse_system(view.task)
             elif view.task.is_system:

@@ -59,6 +59,9 @@ class HandClock:
     def monotonic(self) -> int:
         return self.steady
 
+    async def sleep(self, duration: int) -> None:
+        self.pass_time(duration)
+
     def pass_time(self, by: int) -> None:
         self.wall += by
         self.steady += by

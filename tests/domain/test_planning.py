@@ -18,7 +18,7 @@ from peregrine.domain.execution import Cause
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Moment
 from peregrine.domain.occurrence import Reason, Skip, occurrence_execution_id, occurrence_key
 from peregrine.domain.planning import QUEUE_PATIENCE, DueTask, Plan, foreseen, plan
-from peregrine.domain.policy import Misfire, Overlap, Policy, Priority
+from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap, Policy, Priority
 from peregrine.domain.task import Pause, Task
 from peregrine.testing.builders import NOW, a_task
 
@@ -215,11 +215,21 @@ def test_the_usual_plan_is_the_general_one_made_faster(world: tuple[DueTask, Mom
 
 @given(worlds(), st.integers(0, 2))
 def test_what_is_foreseen_is_what_the_moment_brings(world: tuple[DueTask, Moment, int], active: int) -> None:
-    """Whatever is active then, and as long as there is any room."""
+    """Whatever is active then, and as long as there is any room. Of what may not run beside itself nothing begins in
+    between that is not active now.
+    """
     due, now, _ = world
     early = foreseen(due, now)
+    if due.task.policy.overlap is Overlap.SKIP:
+        active = min(active, due.active)
 
     assert early is None or early == plan(replace(due, active=active), now, 1)
+
+
+def test_what_is_lost_with_its_worker_is_not_foreseen() -> None:
+    """It would fail without having begun."""
+    assert foreseen(due_task(), NOW + MINUTE) is not None
+    assert foreseen(due_task(on_worker_lost=OnWorkerLost.FAIL), NOW + MINUTE) is None
 
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────

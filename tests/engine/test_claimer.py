@@ -11,11 +11,13 @@ import pytest
 from peregrine.domain.event import Claimed
 from peregrine.domain.execution import AttemptOutcome, State
 from peregrine.domain.moment import MINUTE, SECOND, Duration
+from peregrine.domain.planning import AHEAD
 from peregrine.domain.policy import Overlap, Policy, Priority
 from peregrine.engine.claimer import BATCH, Claimer
 from peregrine.engine.company import Company
 from peregrine.engine.engine import Engine
 from peregrine.engine.pool import Pool
+from peregrine.ports.bus import Topic
 from peregrine.testing.builders import NOW, a_parallel_task, a_task
 from tests.engine.hall import Break, Ended, Hall, lasting, virtual
 
@@ -153,9 +155,137 @@ async def test_it_looks_again_when_the_next_one_becomes_available() -> None:
     hall = Hall()
     await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
     await hall.queue("execution-1", available_at=NOW + 370)
+    engine = hall.engine()
+
+    await engine.start()
+    await hall.clock.advance(400)
+
+    assert [start.at for start in hall.hands.starts] == [NOW + 370]
+    await engine.stop()
+
+
+# ── early ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@virtual
+async def test_what_comes_soon_is_claimed_before_its_moment_and_starts_at_it() -> None:
+    """The write and its flush are over when the moment comes."""
+    hall = slots(4)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue("soon", available_at=NOW + AHEAD)
+    await hall.queue("later", available_at=NOW + AHEAD + 1)
+    claimer, pool = a_claimer(hall)
+
+    pause = await claimer.turn()
+    before = (await hall.execution("soon")).state, (await hall.execution("later")).state, pool.active
+    await hall.clock.advance(AHEAD - 1)
+    silent = list(hall.hands.order)
+    await hall.clock.advance(1)
+
+    assert before == (State.RUNNING, State.QUEUED, 1)
+    assert silent == []
+    assert [(start.claim.execution_id, start.at) for start in hall.hands.starts] == [("soon", NOW + AHEAD)]
+    assert pause == AHEAD + 1 - AHEAD // 2
+    assert [(len(event.claims), event.started_at) for event in hall.watcher.told(Claimed)] == [(1, NOW + AHEAD)]
+
+
+@virtual
+async def test_a_steady_flow_is_claimed_in_few_writes_and_every_run_is_on_time() -> None:
+    hall = Hall(settings=replace(Hall().settings, slots=200))
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    for n in range(500):
+        await hall.queue(f"execution-{n}", available_at=NOW + 500 + n)
+    engine = hall.engine()
+
+    await engine.start()
+    await hall.clock.advance(1_100)
+
+    assert [start.at for start in hall.hands.starts] == [NOW + 500 + n for n in range(500)]
+    assert hall.wire.calls["claim"] <= 500 // (AHEAD // 2) + 3
+    await engine.stop()
+
+
+@virtual
+async def test_the_last_free_slot_is_kept_for_what_nobody_foresaw() -> None:
+    hall = slots(2)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue("soon-1", "soon-2", available_at=NOW + 50)
+    engine = hall.engine()
+    await engine.start()
+    await hall.clock.advance(20)
+
+    await hall.queue("urgent")
+    hall.bus.publish(Topic.QUEUED)
+    await hall.clock.advance(100)
+
+    assert [(start.claim.execution_id, start.at) for start in hall.hands.starts] == [
+        ("urgent", NOW + 20),
+        ("soon-1", NOW + 50),
+    ]
+    await engine.stop(grace=0)
+
+
+@virtual
+async def test_what_is_left_of_the_early_ones_for_want_of_a_slot_starts_at_its_moment() -> None:
+    """In the slot that was kept, if nothing else came for it."""
+    hall = slots(2)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue("soon-1", "soon-2", available_at=NOW + 50)
+    engine = hall.engine()
+
+    await engine.start()
+    await hall.clock.advance(100)
+
+    assert [start.at for start in hall.hands.starts] == [NOW + 50] * 2
+    await engine.stop(grace=0)
+
+
+@virtual
+async def test_beside_others_nothing_is_claimed_early() -> None:
+    """Whoever has a slot at the moment may have it."""
+    hall = slots(4)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue("soon", available_at=NOW + 10)
+    needs = hall.needs()
+    company = Company.of(needs)
+    company.spread.rivals = 1
+    claimer = Claimer(needs, Pool(needs, on_end=Ended()), company, on_claimed=lambda: None)
+
+    await claimer.turn()
+
+    assert (await hall.execution("soon")).state is State.QUEUED
+
+
+@virtual
+async def test_one_slot_alone_takes_nothing_early() -> None:
+    """It would be lost to what is more urgent until then."""
+    hall = slots(1)
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    await hall.queue("soon", available_at=NOW + 10)
     claimer, _ = a_claimer(hall)
 
-    assert await claimer.turn() == 370
+    assert await claimer.turn() == 10
+    assert (await hall.execution("soon")).state is State.QUEUED
+
+
+@virtual
+async def test_while_nothing_waits_for_a_slot_the_end_of_a_run_asks_for_nothing() -> None:
+    """A claim is a write; a run that ends leaves nothing to claim if all was claimed."""
+    hall = Hall(work=lasting(10))
+    await hall.store.create_tasks([a_parallel_task(schedule="@manual")])
+    engine = hall.engine()
+    await engine.start()
+    await hall.clock.advance(1)
+    await hall.queue("execution-1", "execution-2")
+    hall.bus.publish(Topic.QUEUED)
+    await hall.clock.advance(5)
+    hall.wire.calls.clear()
+
+    await hall.clock.advance(100)
+
+    assert (await hall.execution("execution-2")).state is State.COMPLETED
+    assert hall.wire.calls["claim"] == 0
+    await engine.stop()
 
 
 # ── the order ────────────────────────────────────────────────────────────────────────────────────

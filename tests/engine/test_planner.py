@@ -13,10 +13,10 @@ from peregrine.domain.errors import Unavailable
 from peregrine.domain.event import ClockStepped, Planned, Unplannable
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Duration, Moment
 from peregrine.domain.occurrence import Reason
-from peregrine.domain.planning import DueTask
-from peregrine.domain.policy import Misfire, Overlap, Policy, Priority
+from peregrine.domain.planning import AHEAD, DueTask
+from peregrine.domain.policy import Misfire, OnWorkerLost, Overlap, Policy
 from peregrine.domain.task import Pause, Task
-from peregrine.engine.planner import AHEAD, BATCH, FRESH, ROOM_PAUSE, Planner
+from peregrine.engine.planner import BATCH, ROOM_PAUSE, Planner
 from peregrine.engine.spread import Spread
 from peregrine.testing.builders import NOW, a_parallel_task, a_settlement, a_task
 from peregrine.testing.clock import ManualClock
@@ -355,58 +355,57 @@ async def almost_due(hall: Hall, planner: Planner) -> Duration:
     return await planner.turn()
 
 
+@pytest.mark.parametrize("overlap", list(Overlap))
 @virtual
-async def test_what_will_be_due_is_planned_a_little_ahead_and_written_at_its_moment() -> None:
-    """At the moment itself nothing is looked up or reckoned any more before the write."""
-    hall, order = Hall(), list[str]()
-    await hall.store.create_tasks([a_parallel_task()])
+async def test_what_will_be_due_is_planned_a_little_ahead(overlap: Overlap) -> None:
+    """At the moment itself nothing is looked up, reckoned or written any more before its runs start."""
+    hall = Hall()
+    await hall.store.create_tasks([a_task(policy=Policy(overlap=overlap))])
     planner = a_planner(hall)
-    pause = await almost_due(hall, planner)
-    before = await moments_run(hall)
-    hall.wire.asked = {"due": lambda *_: order.append("due"), "apply_plans": lambda *_: order.append("apply_plans")}
 
+    pause = await almost_due(hall, planner)
+
+    [planned] = await hall.executions()
+    assert pause == AHEAD
+    assert (planned.scheduled_for, planned.queued_at, planned.available_at) == (NOW + MINUTE,) * 3
+    hall.wire.calls.clear()
     await hall.clock.advance(pause)
     await planner.turn()
-
-    assert (before, pause) == ([], AHEAD)
-    assert order == ["apply_plans", "due"]
+    assert hall.wire.calls == {"due": 1}
     assert await moments_run(hall) == [NOW + MINUTE]
-    assert [e.queued_at for e in await hall.executions()] == [NOW + MINUTE]
 
 
 @virtual
-async def test_it_waits_for_the_moment_when_it_is_woken_before() -> None:
+async def test_it_looks_ahead_once_for_each_moment() -> None:
+    """Whatever wakes it in between."""
     hall = Hall()
     await hall.store.create_tasks([a_parallel_task()])
     planner = a_planner(hall)
     await almost_due(hall, planner)
+    hall.wire.calls.clear()
     await hall.clock.advance(AHEAD - 1)
 
-    assert await planner.turn() == 1
-    assert await moments_run(hall) == []
+    assert await planner.turn() == 1 + MINUTE - AHEAD
+    assert hall.wire.calls == {"due": 1}
 
 
-@pytest.mark.parametrize("changes", [{"schedule": "30 * * * * *"}, {"priority": Priority.CRITICAL}], ids=str)
 @virtual
-async def test_a_change_shortly_before_the_moment_wins(changes: dict[str, Any]) -> None:
-    """Whoever was told that a task is changed does not see the old one run."""
+async def test_a_task_that_comes_just_before_its_moment_is_planned_ahead_too() -> None:
     hall = Hall()
     await hall.store.create_tasks([a_parallel_task()])
     planner = a_planner(hall)
     await almost_due(hall, planner)
 
-    await hall.change(**changes)
+    await hall.store.create_tasks([a_parallel_task("task-2")])
     planner.tasks_changed()
-    await plan_for(hall, planner, 31)
+    await planner.turn()
 
-    ran = [(e.scheduled_for, e.priority) for e in await hall.executions()]
-    due = NOW + MINUTE + (30 * SECOND if "schedule" in changes else 0)
-    assert ran[-1] == (due, changes.get("priority", Priority.NORMAL))
+    assert await moments_run(hall, "task-2") == [NOW + MINUTE]
 
 
 @virtual
-async def test_a_change_while_it_plans_ahead_wins() -> None:
-    """What it read before the change is as old as what it had planned before."""
+async def test_a_change_in_the_middle_of_the_looking_ahead_wins() -> None:
+    """The plan is refused whole, and decided anew at its moment."""
     hall = Hall()
     await hall.store.create_tasks([a_parallel_task()])
     planner = a_planner(hall)
@@ -416,44 +415,61 @@ async def test_a_change_while_it_plans_ahead_wins() -> None:
     turn = asyncio.ensure_future(planner.turn())
     await hall.clock.advance(15)
 
-    await hall.change(priority=Priority.CRITICAL)
-    planner.tasks_changed()
+    await hall.change(enabled=False)
     await hall.clock.advance(10)
     await turn
-    await plan_for(hall, planner, 1)
-
-    assert [e.priority for e in await hall.executions()] == [Priority.CRITICAL]
-
-
-@virtual
-async def test_a_change_that_nobody_told_wins_too_where_it_changes_what_is_due() -> None:
-    """Another process made it, and its wake was lost: the plan is refused whole, and decided anew at once."""
-    hall = Hall()
-    await hall.store.create_tasks([a_parallel_task()])
-    planner = a_planner(hall)
-    pause = await almost_due(hall, planner)
-
-    await hall.change(enabled=False)
-    await hall.clock.advance(pause)
-    await planner.turn()
 
     assert await moments_run(hall) == []
     assert [event.moved for event in hall.watcher.told(Planned)] == [1]
 
 
 @virtual
-async def test_what_may_not_run_beside_itself_waits_for_the_moment() -> None:
-    """An execution that somebody asks for in between counts."""
+async def test_a_change_after_the_looking_ahead_finds_the_moment_decided() -> None:
+    """The new definition begins behind it: it neither runs twice nor is lost."""
+    hall = Hall()
+    await hall.store.create_tasks([a_parallel_task()])
+    planner = a_planner(hall)
+    await almost_due(hall, planner)
+
+    await hall.change(schedule="30 * * * * *")
+    planner.tasks_changed()
+    await plan_for(hall, planner, 31)
+
+    assert await moments_run(hall) == [NOW + MINUTE, NOW + MINUTE + 30 * SECOND]
+    assert set(await reasons(hall)) == {None}
+
+
+@virtual
+async def test_what_may_not_run_beside_itself_waits_for_the_moment_while_it_runs() -> None:
+    """It may end until then."""
     hall = Hall()
     await hall.store.create_tasks([a_task()])
-    planner = a_planner(hall)
-    pause = await almost_due(hall, planner)
-
     await hall.queue("execution-1")
+    planner = a_planner(hall)
+
+    pause = await almost_due(hall, planner)
+    before = await moments_run(hall)
     await hall.clock.advance(pause)
     await planner.turn()
 
+    assert before == []
     assert await reasons(hall) == {Reason.OVERLAP: 1}
+
+
+@virtual
+async def test_where_a_lost_worker_is_a_failure_nothing_is_decided_ahead() -> None:
+    """Killed between the claim and the moment, it would have failed and never begun."""
+    hall = Hall()
+    await hall.store.create_tasks([a_task(policy=Policy(on_worker_lost=OnWorkerLost.FAIL))])
+    planner = a_planner(hall)
+
+    pause = await almost_due(hall, planner)
+    before = await moments_run(hall)
+    await hall.clock.advance(pause)
+    await planner.turn()
+
+    assert before == []
+    assert await moments_run(hall) == [NOW + MINUTE]
 
 
 @virtual
@@ -461,12 +477,21 @@ async def test_no_more_is_planned_ahead_than_there_is_room() -> None:
     hall = Hall()
     await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(5)])
     planner = a_planner(hall, settings=replace(hall.settings, queue_size=3))
-    pause = await almost_due(hall, planner)
 
-    await hall.clock.advance(pause)
-    await planner.turn()
+    await almost_due(hall, planner)
 
     assert len(await hall.executions()) == 3
+
+
+@virtual
+async def test_more_than_a_batch_is_planned_ahead_while_there_is_time() -> None:
+    hall = Hall(settings=replace(Hall().settings, queue_size=10 * BATCH))
+    await hall.store.create_tasks([a_parallel_task(f"task-{n}") for n in range(BATCH + 5)])
+    planner = a_planner(hall)
+
+    await almost_due(hall, planner)
+
+    assert (await hall.store.due(NOW + MINUTE, 1)).queued == BATCH + 5
 
 
 @virtual
@@ -492,19 +517,19 @@ async def test_what_can_not_be_planned_ahead_is_told_at_its_moment() -> None:
     bad.task = replace(bad.task, timezone=NOWHERE)
     await hall.clock.advance(MINUTE - AHEAD)
 
-    await hall.clock.advance(await planner.turn())
-    before = hall.watcher.told(Unplannable)
+    pause = await planner.turn()
+    before = hall.watcher.told(Unplannable), await moments_run(hall, "good")
+    await hall.clock.advance(pause)
     await planner.turn()
 
-    assert before == []
+    assert before == ([], [NOW + MINUTE])
     assert [event.task_id for event in hall.watcher.told(Unplannable)] == ["bad"]
-    assert await moments_run(hall, "good") == [NOW + MINUTE]
 
 
-@pytest.mark.parametrize("step", [-HOUR, FRESH + AHEAD, HOUR])
+@pytest.mark.parametrize("step", [-HOUR, HOUR])
 @virtual
-async def test_a_clock_that_is_stepped_makes_what_was_planned_ahead_void(step: Duration) -> None:
-    """What is due then is decided for the time that it is then."""
+async def test_a_clock_that_is_stepped_changes_nothing_that_was_decided_ahead(step: Duration) -> None:
+    """The cursor knows, and what comes after it is decided for the time that it is then."""
     hall = Hall()
     await hall.store.create_tasks([a_parallel_task(policy=Policy(overlap=Overlap.ALLOW, misfire_grace=0))])
     planner = a_planner(hall)
@@ -513,9 +538,8 @@ async def test_a_clock_that_is_stepped_makes_what_was_planned_ahead_void(step: D
     hall.clock.step(step)
     await planner.turn()
 
-    found = await reasons(hall)
-    assert (found == {}) if step < 0 else (found[None] == 1)
-    assert all(e.queued_at == hall.clock.now() for e in await hall.executions())
+    then = [] if step < 0 else [NOW + HOUR, NOW + HOUR + MINUTE]
+    assert await moments_run(hall) == [NOW + MINUTE, *then]
 
 
 @pytest.mark.parametrize("how", [Break.BEFORE, Break.NEVER])

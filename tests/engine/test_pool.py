@@ -11,11 +11,12 @@ import pytest
 from peregrine.domain.event import AttemptAbandoned, LoopCrashed
 from peregrine.domain.execution import AttemptOutcome, Claim, Outcome, State
 from peregrine.domain.ids import ExecutionId
-from peregrine.domain.moment import MINUTE, SECOND
+from peregrine.domain.moment import HOUR, MINUTE, SECOND
 from peregrine.domain.policy import Overlap, Policy
+from peregrine.domain.retry import settle
 from peregrine.engine.pool import Pool
 from peregrine.engine.run import Ending
-from peregrine.testing.builders import a_task
+from peregrine.testing.builders import a_claim_request, a_task
 from tests.engine.hall import Ended, Hall, Work, done, lasting, raising, saying, stubborn, virtual
 
 LONG_LEASE = replace(Hall.settings, lease=10 * MINUTE)
@@ -210,3 +211,96 @@ async def test_a_reader_of_the_journal_that_raises_harms_nobody() -> None:
     assert (await hall.execution()).state is State.COMPLETED
     assert hall.watcher.told(LoopCrashed) == []
     await engine.stop()
+
+
+# ── before the moment ────────────────────────────────────────────────────────────────────────────
+
+
+async def early_claim(hall: Hall, wait: int = 50) -> Claim:
+    """A claim made so long before its moment."""
+    await hall.store.create_tasks([a_task(schedule="@manual", policy=Policy(timeout=SECOND))])
+    await hall.queue("execution-1", available_at=hall.clock.now() + wait)
+    request = a_claim_request(now=hall.clock.now(), early=1, early_until=hall.clock.now() + wait)
+    [claim] = (await hall.store.claim(request)).claims
+    return claim
+
+
+@virtual
+async def test_a_run_claimed_early_has_its_slot_and_begins_at_its_moment() -> None:
+    """Its time is counted from then."""
+    hall = Hall(work=lasting(MINUTE))
+    pool, ended = a_pool(hall)
+
+    pool.start([await early_claim(hall)], asked_at=hall.clock.monotonic())
+    await hall.clock.advance(49)
+    before = (pool.active, hall.hands.order)
+    await hall.clock.advance(1)
+    began = list(hall.hands.order)
+    await hall.clock.advance(SECOND - 1)
+    running = pool.active
+    await hall.clock.advance(2)
+
+    assert before == (1, [])
+    assert began == ["execution-1"]
+    assert running == 1
+    assert ended.outcome.verdict is AttemptOutcome.TIMED_OUT
+
+
+@virtual
+async def test_a_pool_that_closes_gives_back_what_has_not_begun() -> None:
+    """It begins elsewhere, at the moment for which it was queued."""
+    hall = Hall()
+    pool, ended = a_pool(hall)
+    claim = await early_claim(hall)
+    pool.start([claim], asked_at=hall.clock.monotonic())
+
+    pool.close()
+    await hall.clock.advance(SECOND)
+
+    assert hall.hands.order == []
+    assert (ended.outcome.verdict, ended.outcome.began) == (AttemptOutcome.INTERRUPTED, False)
+    assert settle(claim, ended.outcome, hall.clock.now() - SECOND, 0.5).available_at == claim.available_at
+
+
+@pytest.mark.parametrize("ending", [Ending.CANCELLED, Ending.FENCED])
+@virtual
+async def test_a_run_that_is_ended_before_its_moment_never_begins(ending: Ending) -> None:
+    hall = Hall()
+    pool, ended = a_pool(hall)
+    pool.start([await early_claim(hall)], asked_at=hall.clock.monotonic())
+    [run] = pool.runs()
+
+    run.end(ending)
+    await hall.clock.advance(SECOND)
+
+    assert hall.hands.order == []
+    assert len(ended.outcomes) == 1
+
+
+@virtual
+async def test_a_lease_that_ends_before_the_moment_is_not_run_into() -> None:
+    """The machine slept in between, and others may be at it."""
+    hall = Hall()
+    pool, _ = a_pool(hall)
+    pool.start([await early_claim(hall)], asked_at=hall.clock.monotonic() - hall.settings.held + 40)
+
+    await hall.clock.advance(SECOND)
+
+    assert hall.hands.order == []
+    assert pool.runs()[0].ending is Ending.LEASE_ENDED
+
+
+@pytest.mark.parametrize(("step", "begins"), [(-HOUR, 51), (HOUR, 50), (-20, 51), (20, 50), (0, 50)])
+@virtual
+async def test_a_clock_that_is_stepped_keeps_no_early_run_waiting(step: int, begins: int) -> None:
+    """It begins when it was to begin, by the steady clock then."""
+    hall = Hall()
+    pool, _ = a_pool(hall)
+    pool.start([await early_claim(hall)], asked_at=hall.clock.monotonic())
+    began = hall.clock.monotonic()
+
+    hall.clock.step(step)
+    while not hall.hands.order:
+        await hall.clock.advance(1)
+
+    assert hall.clock.monotonic() - began == begins

@@ -65,7 +65,7 @@ def ended(verdict: AttemptOutcome) -> Settlement:
 ONE_OF_EACH: tuple[Event, ...] = (
     Planned([a_plan(a_task(), NOW, skips=[Skip(NOW, NOW + SECOND, 2, Reason.OVERLAP)])], moved=1),
     Unplannable(a_task().id, "no zone"),
-    Claimed([a_claim()]),
+    Claimed([a_claim()], NOW),
     Settled([ended(outcome) for outcome in AttemptOutcome]),
     Recovered([ended(AttemptOutcome.LOST)]),
     ResultRefused(EXECUTION, 2),

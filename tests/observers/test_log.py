@@ -14,6 +14,7 @@ from peregrine.domain.event import Claimed, Event, Purged, Settled, StoreFailed
 from peregrine.domain.execution import AttemptOutcome
 from peregrine.observers.log import BURST, TOLD_EACH, LogObserver, start_log
 from peregrine.observers.redact import TRACEBACK_MAX
+from peregrine.testing.builders import NOW
 from tests.observers.scenes import ONE_OF_EACH, HandClock, a_claim, ended
 
 
@@ -94,7 +95,7 @@ def test_successes_and_claims_are_one_line_a_batch_and_silent_at_info() -> None:
     for book in (loud, calm):
         book.logger = start_log(level="debug" if book is loud else "info", as_json=True, stream=book._stream)
         book.observer = LogObserver(book.logger, book.clock)
-        book.observer.observe(Claimed([a_claim()] * 500))
+        book.observer.observe(Claimed([a_claim()] * 500, NOW))
         book.observer.observe(Settled([ended(AttemptOutcome.SUCCEEDED)] * 500))
 
     assert [(line["event"], line["count"]) for line in loud.lines] == [("claimed", 500), ("succeeded", 500)]

@@ -69,8 +69,9 @@ def test_one_of_each_event_is_counted(metrics: MetricsObserver) -> None:
 
 
 def test_lateness_is_of_first_attempts_by_schedule_alone(metrics: MetricsObserver) -> None:
-    late = a_claim(started_at=NOW + 700)
-    metrics.observe(Claimed([late, a_claim(attempt=2), a_claim(cause=Cause.MANUAL, scheduled_for=None)]))
+    """As late as it really was, whatever moment it was claimed for."""
+    late = a_claim(started_at=NOW)
+    metrics.observe(Claimed([late, a_claim(attempt=2), a_claim(cause=Cause.MANUAL, scheduled_for=None)], NOW + 700))
 
     found = numbers(metrics)
     assert found["peregrine_start_lateness_seconds_count"] == 1

@@ -196,8 +196,8 @@ class RunsWhatIsUnsure(Mutant):
             try:
                 batch = await claimer._store.claim(request)
             except Unsure:
-                return Asked(limit, asked_at, self._presumed(node, limit), None)
-            return Asked(limit, asked_at, batch.claims, batch.next_available_at)
+                return Asked(request, asked_at, self._presumed(node, limit), None)
+            return Asked(request, asked_at, batch.claims, batch.next_available_at)
 
         claimer._claim = claim  # type: ignore[method-assign]
 
@@ -227,6 +227,16 @@ class RunsWhatIsUnsure(Mutant):
                     )
                 )
         return claims
+
+
+class BeginsAtTheClaim(Mutant):
+    name = "what was claimed early begins at once"
+    profiles = ("lonely", "lonely answers")
+    expected = ("I3",)
+
+    def engine(self, engine: Engine, node: Node) -> None:
+        pool = engine._pool
+        pool._coming.add = pool._begin  # type: ignore[assignment, method-assign]
 
 
 class HeartbeatStopsAtSigterm(Mutant):
@@ -321,6 +331,7 @@ MUTANTS: tuple[Callable[[], Mutant], ...] = (
     ShortObservation,
     TodaysTimeout,
     RunsWhatIsUnsure,
+    BeginsAtTheClaim,
     HeartbeatStopsAtSigterm,
     RecoveryKeepsEpoch,
     SuspendedClock,

@@ -29,6 +29,9 @@ Result = TypeVar("Result")
 THAW_ALLOWANCE = 1.1
 """A thawed process looks at its leases within a second (``engine.FENCE_LOOK``)."""
 
+SET_BACK_ALLOWANCE = 20.0
+"""What was claimed by the clock as it was before begins within this, however slow the wire and long the freeze."""
+
 
 def now_(coro: Coroutine[Any, Any, Result]) -> Result:
     """The result of a coroutine that never waits."""
@@ -102,12 +105,19 @@ class Witness:
         row = now_(self.store.get_execution(claim.execution_id))
         if row is None or not any((a.attempt, a.epoch) == (claim.attempt, claim.epoch) for a in row.attempts):
             self.accuse("I4", f"{claim.execution_id} attempt {claim.attempt} began without a record")
+        self._check_moment(worker, claim)
         marked = self.cancels.get(claim.execution_id)
         if marked is not None and self._claims.get((claim.execution_id, claim.attempt), 0.0) > marked:
             self.accuse("I15", f"{claim.execution_id} began an attempt claimed after its cancel")
         self.effects.append(effect)
         self._open[worker].append(effect)
         return effect
+
+    def _check_moment(self, worker: WorkerId, claim: Claim) -> None:
+        """It begins at its moment or later, by the clock of its process, unless that was just set back."""
+        node, moment = self.world.everyone[worker], claim.available_at
+        if node.now() < moment and node.set_back_at < self._now() - SET_BACK_ALLOWANCE:
+            self.accuse("I3", f"{claim.execution_id} began {moment - node.now()} ms before its moment")
 
     def effect_ends(self, effect: Effect) -> None:
         if effect.ended is None:

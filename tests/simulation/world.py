@@ -130,6 +130,8 @@ class Node:
         self.deferred: list[Deferred] = []
         self.freezes: list[tuple[float, float]] = []
         self.skew = world.skew()
+        self.set_back_at = -1e9
+        """When the wall clock was last set back, in true seconds."""
         self.boot = world.random.randrange(10**9)
         self.rests = False
         self.context = contextvars.copy_context()
@@ -141,6 +143,12 @@ class Node:
 
     def monotonic(self) -> int:
         return self.world.mutant.monotonic(self, self.boot + round(asyncio.get_running_loop().time() * 1000))
+
+    def step(self, by: int, at: float) -> None:
+        """Set the wall clock by so many milliseconds."""
+        self.skew += by
+        if by < 0:
+            self.set_back_at = at
 
     def is_gone(self, instance: Instance) -> bool:
         other = self.world.everyone[instance.id]
@@ -482,11 +490,11 @@ class World:
             case "freeze":
                 node.freeze(self.random.choice([0.3, 2, 5, 9, 15]))
             case "step" if self.profile.steps:
-                node.skew += self.random.choice([20_000, 60_000, -60_000, -3_600_000, 3_600_000, 1500, -1500])
+                node.step(self.random.choice([20_000, 60_000, -60_000, -3_600_000, 3_600_000, 1500, -1500]), now)
             case "step all" if self.profile.steps:
                 by = self.random.choice([20_000, 60_000, -60_000, -3_600_000])
                 for one in self.nodes:
-                    one.skew += by
+                    one.step(by, now)
             case "partition":
                 self.wounds.append(Wound(node, now + self.random.choice([1, 5, 8, 20])))
             case "outage":

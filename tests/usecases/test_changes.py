@@ -21,7 +21,7 @@ from peregrine.domain.errors import (
     Unsure,
 )
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
-from peregrine.domain.moment import MINUTE, SECOND
+from peregrine.domain.moment import MINUTE, SECOND, Moment
 from peregrine.domain.occurrence import Reason, Verdict
 from peregrine.domain.permission import Membership, Policy
 from peregrine.domain.planning import DueTask, Plan
@@ -125,6 +125,59 @@ async def test_what_a_pause_held_back_is_told_when_it_ends(world: World) -> None
     (entry,) = (await world.store.list_occurrences(task.id, PageRequest())).items
     assert (entry.verdict, entry.reason, entry.count) == (Verdict.SKIPPED, Reason.PAUSED, 10)
     assert (await world.store.list_executions(ExecutionFilter(), PageRequest())).total == 0
+
+
+async def decided_ahead(world: World, task: Task, left: int) -> Moment:
+    """The task's next moment, decided and claimed *left* milliseconds before it comes."""
+    moment = task.created_at + MINUTE
+    world.clock.pass_time(MINUTE - left)
+    early = [planning.foreseen(one, moment) for one in (await world.store.due(moment, 9)).due]
+    await world.store.apply_plans([one for one in early if one is not None], world.clock.now())
+    assert (await world.store.get_tasks([task.id]))[0].cursor == moment
+    return moment
+
+
+@pytest.mark.parametrize("left", [1, planning.AHEAD])
+async def test_a_change_waits_for_a_moment_that_is_decided_already(world: World, left: int) -> None:
+    """Whoever hears that a task is paused sees nothing of it start any more."""
+    task = await task_of(world)
+    moment = await decided_ahead(world, task, left)
+
+    paused = await tasks.pause_task(world.means, BOSS, task.id)
+
+    assert world.clock.now() == moment
+    assert paused.task.updated_at == moment
+
+
+async def test_what_is_asked_for_just_before_a_moment_that_is_decided_comes_after_it(world: World) -> None:
+    """It would keep the other from running, where one may not run beside the other."""
+    alone = await task_of(world)
+    beside = await task_of(world, name="beside", overlap="allow")
+    moment = await decided_ahead(world, alone, 20)
+
+    at_once = await executions.execute_task(world.means, BOSS, beside.id)
+    after = await executions.execute_task(world.means, BOSS, alone.id)
+
+    assert (at_once.queued_at, after.queued_at) == (moment - 20, moment)
+
+
+async def test_an_import_waits_for_the_last_moment_that_is_decided_already(world: World) -> None:
+    task = await task_of(world)
+    moment = await decided_ahead(world, task, 20)
+    bundle = read_bundle([EVERY_MINUTE | {"description": "imported"}])
+
+    await bundles.import_tasks(world.means, BOSS, bundle.tasks, overwrite=True, dry_run=False)
+
+    assert (await tasks.get_task(world.means, BOSS, task.id)).task.updated_at == moment
+
+
+async def test_a_clock_that_was_set_back_keeps_no_change_waiting(world: World) -> None:
+    task = await task_of(world)
+    moment = await decided_ahead(world, task, planning.AHEAD + 1)
+
+    await tasks.pause_task(world.means, BOSS, task.id)
+
+    assert world.clock.now() == moment - planning.AHEAD - 1
 
 
 async def test_a_task_whose_schedule_can_not_be_read_any_more_can_be_mended(world: World) -> None:

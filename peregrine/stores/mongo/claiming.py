@@ -60,6 +60,10 @@ class _Batch:
     """What one claim request has got so far, and what it has learnt."""
 
     request: ClaimRequest
+    until: Moment
+    """What becomes available until then is looked at."""
+    most: int
+    """How many to claim, those included that were claimed already."""
     tasks: dict[str, Document] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     """Tasks of which nothing more can be claimed by this request."""
@@ -68,7 +72,7 @@ class _Batch:
 
     @property
     def wanted(self) -> int:
-        return self.request.limit - len(self.claimed)
+        return self.most - len(self.claimed)
 
     def allows(self, document: Document) -> bool:
         """Whether executions of the task of *document* may run side by side."""
@@ -89,13 +93,23 @@ class Claiming:
     # ── claim ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        batch = _Batch(request)
+        batch = _Batch(request, until=request.now, most=request.limit)
         if request.limit < 1:
             return ClaimBatch([], None)
         _, next_available_at = await both(self._fill(batch), self._next_available(request.now))
+        if request.early > 0 < batch.wanted and next_available_at is not None:
+            if next_available_at <= request.early_until:
+                next_available_at = await self._fill_early(batch)
         claims = [claim_of(one, self._definitions.task(batch.tasks[one["task_id"]])) for one in batch.claimed]
         self._rivalry = min(self._rivalry + 1, RIVALRY_MAX) if batch.rivals else max(0, self._rivalry - 1)
         return ClaimBatch(claims, None if len(claims) >= request.limit else next_available_at)
+
+    async def _fill_early(self, batch: _Batch) -> Moment | None:
+        """Claim what comes soon, as much of it as may be; when what is left becomes available."""
+        request, before = batch.request, len(batch.claimed)
+        batch.until, batch.most = request.early_until, min(request.limit, before + request.early)
+        await self._fill(batch)
+        return await self._next_available(request.now if batch.wanted < 1 else request.early_until)
 
     async def _next_available(self, now: Moment) -> Moment | None:
         later = {"status": WAITS, "available_at": {"$gt": date(now)}}
@@ -107,6 +121,7 @@ class Claiming:
     async def _fill(self, batch: _Batch) -> None:
         """Claim from window after window until there is enough, or nothing more."""
         behind: Document | None = None
+        before = len(batch.claimed)
         size = min(WINDOW_MAX, max(WINDOW_MIN, batch.wanted * (1 + self._reach(batch.request))))
         for _ in range(LOOKS_MAX):
             window = await self._window(batch, behind, size)
@@ -114,11 +129,11 @@ class Claiming:
             if batch.wanted < 1 or len(window) < size:
                 break
             behind, size = window[-1], min(WINDOW_MAX, 2 * size)
-        batch.claimed.sort(key=_turn)
+        batch.claimed[before:] = sorted(batch.claimed[before:], key=_turn)
 
     async def _window(self, batch: _Batch, behind: Document | None, size: int) -> list[Document]:
-        now = batch.request.now
-        filter: dict[str, Any] = {"status": WAITS, "rank": {"$lte": now}, "available_at": {"$lte": date(now)}}
+        until = batch.until
+        filter: dict[str, Any] = {"status": WAITS, "rank": {"$lte": until}, "available_at": {"$lte": date(until)}}
         filter |= UNDERSTOOD
         if batch.blocked:
             filter["task_id"] = {"$nin": sorted(batch.blocked)}
@@ -177,7 +192,9 @@ class Claiming:
         started: dict[str, tuple[Document, Document]] = {}
         changes: list[Change] = []
         for one in chosen:
-            fields = started_fields(one, worker_id=request.worker_id, claim_id=request.claim_id, now=request.now)
+            # One that is claimed early starts at its moment.
+            start = max(request.now, moment_of(one["available_at"]))
+            fields = started_fields(one, worker_id=request.worker_id, claim_id=request.claim_id, now=start)
             started[one["_id"]] = one, fields
             must = {"_id": one["_id"], "status": WAITS, "epoch": one["epoch"], "fence": one.get("fence")}
             changes.append((must, {"$set": fields}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import apsw
 
 from peregrine.domain.execution import Claim, Running
 from peregrine.domain.ids import ExecutionId, WorkerId
+from peregrine.domain.moment import Moment
 from peregrine.domain.policy import AGEING_STEP, Priority
 from peregrine.ports.store import ClaimBatch, ClaimRequest, RenewVerdict
 from peregrine.stores.sqlite import rows, steps
@@ -24,16 +26,36 @@ WAITING: Final = SQL["waiting"].format(
 
 
 def claim(db: apsw.Connection, definitions: Definitions, request: ClaimRequest) -> ClaimBatch:
+    claims, _ = _claim_until(db, definitions, request, request.now, request.limit)
+    if len(claims) >= request.limit:
+        return ClaimBatch(claims, None)
+    coming = _next_available(db, request.now)
+    early = min(request.early, request.limit - len(claims))
+    if early > 0 and coming is not None and coming <= request.early_until:
+        more, is_all = _claim_until(db, definitions, request, request.early_until, early)
+        claims += more
+        coming = _next_available(db, request.early_until if is_all else request.now)
+    return ClaimBatch(claims, None if len(claims) >= request.limit else coming)
+
+
+def _next_available(db: apsw.Connection, after: Moment) -> Moment | None:
+    row = db.execute(SQL["next_available_at"], (after,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _claim_until(
+    db: apsw.Connection, definitions: Definitions, request: ClaimRequest, until: Moment, limit: int
+) -> tuple[list[Claim], bool]:
+    """Up to *limit* of what is available at *until*, and whether there is no more of that."""
     claims: list[Claim] = []
-    while len(claims) < request.limit:
-        wanted = request.limit - len(claims)
-        found = steps.told(db, WAITING, (request.now, wanted))
+    while len(claims) < limit:
+        wanted = limit - len(claims)
+        found = steps.told(db, WAITING, (until, wanted, request.now))
         claims += _start(db, definitions, request, _one_each(found))
         # What was looked at and not taken waits for those that run now, and is not found again.
         if len(found) < wanted:
-            row = db.execute(SQL["next_available_at"], (request.now,)).fetchone()
-            return ClaimBatch(claims, None if row is None else row[0])
-    return ClaimBatch(claims, None)
+            return claims, True
+    return claims, False
 
 
 def _one_each(waiting: Sequence[list[Any]]) -> list[list[Any]]:
@@ -57,9 +79,11 @@ def _start(
     worker_no = steps.number_of(db, "worker", request.worker_id)
     mark = rows.claim_mark(request.claim_id)
     db.execute(SQL["start"], (apsw.carray(seqs), worker_no, mark, request.now))
-    steps.spread_listed(db, seqs, request.now)
+    starts = [row[8] for row in chosen]
+    steps.spread_listed(db, seqs, min(starts), max(starts))
     stretches = Stretches()
-    stretches.add(request.now, listed=len(chosen))
+    for start, count in Counter(starts).items():
+        stretches.add(start, listed=count)
     stretches.write(db)
     steps.count_queued(db, -len(chosen))
     tasks = steps.tasks_of(db, definitions, [row[13] for row in chosen])

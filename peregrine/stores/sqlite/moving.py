@@ -232,7 +232,7 @@ def _lay_beside(db: apsw.Connection, seq: int, one: Execution, details: Mapping[
     bounds = (rows.INTEGER_MAX, rows.INTEGER_MIN) if moment is None else (moment, moment)
     db.execute(SQL["spread_scheduled"], (steps.segment_of(seq), *bounds))
     if one.state is not State.QUEUED:
-        steps.spread_listed(db, [seq], one.listed_at)
+        steps.spread_listed(db, [seq], one.listed_at, one.listed_at)
     if one.output or one.error is not None or one.truncated or one.detail:
         detail = rows.json_text(one.detail) if one.detail else rows.NO_DETAIL
         steps.write_rows(db, "put_result", [(seq, one.output, one.error, one.truncated, detail)])

@@ -209,8 +209,8 @@ VALUES (?1, 9223372036854775807, -9223372036854775808, ?2, ?3)
 ON CONFLICT (no) DO UPDATE SET scheduled_min = min(scheduled_min, ?2), scheduled_max = max(scheduled_max, ?3);
 
 -- name: spread_listed
--- Something in a segment is listed at a moment.
-UPDATE segments SET listed_min = min(listed_min, ?2), listed_max = max(listed_max, ?2) WHERE no = ?1;
+-- Something in a segment is listed between two moments.
+UPDATE segments SET listed_min = min(listed_min, ?2), listed_max = max(listed_max, ?3) WHERE no = ?1;
 
 -- name: add_skip
 -- Ranges of occurrences that did not run.
@@ -235,11 +235,11 @@ SELECT seq FROM executions WHERE key = ?1;
 -- ── queued → claimed → settled ──────────────────────────────────────────────────────────────────
 
 -- name: waiting
--- What may be claimed now, in the order of the queue, as the claims will say it: the first of each priority class
--- (`waiting_of_class`, made once), sorted together. Of parameters only whether there are any: a batch of the largest
--- would be longer than any text may be.
+-- What is available at ?1, in the order of the queue, as the claims will say it that are made at ?3: the first of each
+-- priority class (`waiting_of_class`, made once), sorted together. Of parameters only whether there are any: a batch of
+-- the largest would be longer than any text may be.
 SELECT json_group_array(json_array(e.id, e.epoch + 1, e.attempt + 1, e.cause, e.priority, e.scheduled_for, e.queued_at,
-    e.available_at, ?1, e.parameters IS NOT NULL, e.failures, e.losses, e.beat, w.stamp, e.seq, e.task_no, w.overlaps))
+    e.available_at, max(?3, e.available_at), e.parameters IS NOT NULL, e.failures, e.losses, e.beat, w.stamp, e.seq, e.task_no, w.overlaps))
 FROM (SELECT * FROM ({classes}) ORDER BY rank, available_at, seq LIMIT ?2) w CROSS JOIN executions e ON e.seq = w.seq;
 
 -- name: parameters
@@ -258,9 +258,9 @@ SELECT * FROM (
     ORDER BY e.available_at, e.seq LIMIT ?2);
 
 -- name: start
--- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now.
+-- Executions are claimed: ?2 worker, ?3 mark of the request, ?4 now. One that is claimed early starts at its moment.
 UPDATE executions SET state = 1, attempt = attempt + 1, epoch = epoch + 1, worker_no = ?2, claim_mark = ?3,
-    started_at = ?4, listed_at = ?4
+    started_at = max(?4, available_at), listed_at = max(?4, available_at)
 WHERE seq IN carray(?1);
 
 -- name: next_available_at

@@ -240,7 +240,7 @@ def _cancel(db: apsw.Connection, found: Sequence[Row], now: Moment) -> list[tupl
             db.execute(SQL["cancel_waiting"], (seq, now, outcome))
             db.execute(SQL["put_cancelled_result"], (seq, CANCELLED_OUTPUT, CANCELLED_ERROR))
             listed_at = now if started_at is None else started_at
-            steps.spread_listed(db, [seq], listed_at)
+            steps.spread_listed(db, [seq], listed_at, listed_at)
             stretches.add(listed_at, listed=1, failed=1)
             steps.count_queued(db, -1)
             tallies.add(task_no, started_at, now, CANCELLED_ERROR)

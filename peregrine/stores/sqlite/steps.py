@@ -142,10 +142,10 @@ def _spread_scheduled(db: apsw.Connection, last: int, made: int, news: Sequence[
         db.execute(SQL["spread_scheduled"], (segment, *bounds))
 
 
-def spread_listed(db: apsw.Connection, seqs: Iterable[int], listed_at: Moment) -> None:
-    """Widen the bounds of the segments in which *seqs* lie."""
+def spread_listed(db: apsw.Connection, seqs: Iterable[int], first: Moment, last: Moment) -> None:
+    """Widen the bounds of the segments in which *seqs* lie, listed from *first* to *last*."""
     for segment in {segment_of(seq) for seq in seqs}:
-        db.execute(SQL["spread_listed"], (segment, listed_at))
+        db.execute(SQL["spread_listed"], (segment, first, last))
 
 
 def segment_of(seq: int) -> int:

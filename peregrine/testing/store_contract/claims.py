@@ -9,6 +9,7 @@ from peregrine.domain.execution import Attempt, AttemptOutcome, Cause, Claim, Ex
 from peregrine.domain.ids import ExecutionId, WorkerId
 from peregrine.domain.moment import DAY, HOUR, MINUTE, SECOND, Moment
 from peregrine.domain.policy import Overlap, Policy, Priority
+from peregrine.domain.query import ExecutionFilter, PageRequest
 from peregrine.domain.task import Pause
 from peregrine.ports.store import CancelVerdict, RenewVerdict, SettleVerdict
 from peregrine.testing.builders import (
@@ -222,6 +223,89 @@ async def what_is_not_available_yet_is_announced(factory: StoreFactory) -> None:
     assert (ids(early.claims), early.next_available_at) == ([], NOW + SECOND)
     assert (ids(exact.claims), exact.next_available_at) == (["one"], NOW + 2 * SECOND)
     assert (ids(late.claims), late.next_available_at) == (["critical"], None)
+
+
+async def what_comes_soon_is_claimed_early_if_that_is_asked(factory: StoreFactory) -> None:
+    """It starts at its moment, whatever the moment of the claim."""
+    store = await factory.fresh()
+    await stored(store, a_parallel_task())
+    moments = {"now": NOW - 1, "soon": NOW + 10, "just": NOW + 20, "later": NOW + 21}
+    await queued(store, *(a_new_execution(id, available_at=moment) for id, moment in moments.items()))
+
+    batch = await store.claim(a_claim_request(early=9, early_until=NOW + 20))
+
+    assert {claim.execution_id: claim.started_at for claim in batch.claims} == {
+        "now": NOW,
+        "soon": NOW + 10,
+        "just": NOW + 20,
+    }
+    assert batch.next_available_at == NOW + 21
+    shown = await execution(store, "just")
+    assert (shown.state, shown.started_at, shown.attempts[0].started_at) == (State.RUNNING, NOW + 20, NOW + 20)
+    await assert_adds_up(store)
+
+
+async def early_ones_never_take_the_place_of_what_is_available(factory: StoreFactory) -> None:
+    """Not even of the lowest class, the early ones being of the highest."""
+    store = await factory.fresh()
+    await stored(store, a_parallel_task())
+    await queued(store, *(a_new_execution(f"now-{n}", priority=Priority.LOW) for n in range(3)))
+    await queued(
+        store,
+        *(a_new_execution(f"soon-{n}", priority=Priority.CRITICAL, available_at=NOW + 10 + n) for n in range(3)),
+    )
+
+    full = await store.claim(a_claim_request(2, early=2, early_until=NOW + MINUTE))
+    mixed = await store.claim(a_claim_request(2, early=2, early_until=NOW + MINUTE))
+
+    assert (ids(full.claims), full.next_available_at) == (["now-0", "now-1"], None)
+    assert ids(mixed.claims) == ["now-2", "soon-0"]
+
+
+async def no_more_are_claimed_early_than_may_be(factory: StoreFactory) -> None:
+    """What is left of them is announced."""
+    store = await factory.fresh()
+    await stored(store, a_parallel_task())
+    await queued(store, *(a_new_execution(f"soon-{n}", available_at=NOW + 10 + n) for n in range(3)))
+
+    batch = await store.claim(a_claim_request(3, early=2, early_until=NOW + MINUTE))
+    none = await store.claim(a_claim_request(3, early=0, early_until=NOW + MINUTE))
+
+    assert (ids(batch.claims), batch.next_available_at) == (["soon-0", "soon-1"], NOW + 12)
+    assert (ids(none.claims), none.next_available_at) == ([], NOW + 12)
+
+
+async def early_ones_run_no_more_beside_each_other_than_others(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    task, other = a_task("alone"), a_task("other")
+    await stored(store, task, other)
+    await queued(store, a_new_execution("alone-0", "alone"))
+    for n in range(1, 3):
+        await queued(
+            store,
+            a_new_execution(f"alone-{n}", "alone", available_at=NOW + n),
+            a_new_execution(f"other-{n}", "other", available_at=NOW + n),
+        )
+
+    batch = await store.claim(a_claim_request(early=9, early_until=NOW + 9))
+
+    assert ids(batch.claims) == ["alone-0", "other-1"]
+    assert batch.next_available_at is None
+
+
+async def a_list_shows_what_was_claimed_early_at_its_moment(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    await stored(store, a_parallel_task())
+    for id, moment in (("b", NOW + 20), ("a", NOW + 10), ("c", NOW + 30)):
+        await queued(store, a_new_execution(id, available_at=moment))
+
+    batch = await store.claim(a_claim_request(early=9, early_until=NOW + 30))
+    for claim in batch.claims:
+        await settled(store, claim, at=NOW + MINUTE)
+
+    page = await store.list_executions(ExecutionFilter(), PageRequest(size=10))
+    assert [(one.id, one.started_at) for one in page.items] == [("c", NOW + 30), ("b", NOW + 20), ("a", NOW + 10)]
+    await assert_adds_up(store, now=NOW + MINUTE)
 
 
 async def a_claimer_that_gets_all_it_asked_for_is_told_of_nothing_later(factory: StoreFactory) -> None:
