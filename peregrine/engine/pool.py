@@ -120,6 +120,7 @@ class Pool:
             fence_at=fence_at,
             deadline=starts_at + claim.task.policy.timeout,
             stop_grace=self._settings.stop_grace,
+            steady=self._clock.monotonic,
             alarms=self._alarms,
             journal=self.journals.open(claim),
             on_end=self._ended,

@@ -58,6 +58,7 @@ class Run:
         fence_at: int,
         deadline: int,
         stop_grace: Duration,
+        steady: Callable[[], int],
         alarms: Alarms[Run],
         journal: Journal,
         on_end: Callable[[Run, Outcome], None],
@@ -74,6 +75,8 @@ class Run:
         self.ended = False
         self.journal = journal
         self._stop_grace = stop_grace
+        self._steady = steady
+        self._has_lapsed = False
         self._alarms = alarms
         self._on_end = on_end
         self._task: asyncio.Task[Outcome] | None = None
@@ -118,6 +121,10 @@ class Run:
         self._abandoning = asyncio.get_running_loop().call_later(self._stop_grace / 1000, self._abandon)
 
     async def _attempt(self, executor: Executor) -> Outcome:
+        if self._steady() >= self.fence_at and self.ending is None:
+            # We slept just between the start and this first step of it.
+            self.ending, self._has_lapsed = Ending.LEASE_ENDED, True
+            return self._early_outcome()
         try:
             payload = with_parameters(self.claim.task.payload, self.claim.parameters)
             return believed(await executor.run(payload, self))
@@ -145,7 +152,7 @@ class Run:
 
     def _early_outcome(self) -> Outcome:
         assert self.ending is not None
-        if self._task is None:
+        if self._task is None or self._has_lapsed:
             return Outcome(
                 verdict=AttemptOutcome.INTERRUPTED,
                 error=_NOT_STARTED.get(self.ending, "not started"),

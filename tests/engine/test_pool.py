@@ -304,3 +304,22 @@ async def test_a_clock_that_is_stepped_keeps_no_early_run_waiting(step: int, beg
         await hall.clock.advance(1)
 
     assert hall.clock.monotonic() - began == begins
+
+
+@virtual
+async def test_a_lease_that_ends_between_the_start_and_the_first_step_is_not_run_into() -> None:
+    """Others have it by then; nothing of it has happened here."""
+    hall = Hall()
+    pool, ended = a_pool(hall)
+    pool.start(await claims(hall, 1), asked_at=hall.clock.monotonic())
+    [run] = pool.runs()
+
+    run.fence_at = hall.clock.monotonic()
+    await hall.clock.advance(1)
+
+    assert hall.hands.order == []
+    assert (run.ending, ended.outcome.verdict, ended.outcome.began) == (
+        Ending.LEASE_ENDED,
+        AttemptOutcome.INTERRUPTED,
+        False,
+    )
