@@ -169,3 +169,9 @@ class TaskView:
     running: int
     queued: int
     tally: Tally = field(default_factory=Tally)
+
+    @classmethod
+    def of_new(cls, task: Task) -> TaskView:
+        """What a store shows of *task* when it was made just now, by an id that none had before."""
+        cursor = task.updated_at
+        return cls(task=task, cursor=cursor, next_run_at=task.next_run_at(cursor), running=0, queued=0)

@@ -8,11 +8,15 @@ verb shows it, and ``sweep`` removes it when there is time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 from peregrine.domain.moment import Moment
 from peregrine.domain.payload import JsonObject
+
+ASKED: Final = "asked"
+DONE: Final = "done"
+"""What a note says of a change that was made; of one that was refused it says the code, and ``asked`` of any other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,18 @@ class Record:
     document: JsonObject = field(default_factory=dict)
     revision: int = 1
     expires_at: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A record that is put with a change of something else, and says in ``verdict`` what became of that."""
+
+    record: Record
+    at: Moment
+
+    def saying(self, verdict: str) -> Record:
+        """The record, once that is known."""
+        return replace(self.record, document=self.record.document | {"verdict": verdict})
 
 
 class RecordStore(Protocol):

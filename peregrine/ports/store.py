@@ -23,6 +23,7 @@ from peregrine.domain.query import ExecutionFilter, Page, PageRequest, TaskFilte
 from peregrine.domain.statistics import Statistics
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.host import Instance
+from peregrine.ports.records import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ class TaskChange:
     plan: Plan | None = None
 
 
-class TaskStore(Protocol):
-    """Definitions of tasks. Those that are read may be shared by all who read: JSON in a payload is not changed."""
+class TaskWrites(Protocol):
+    """What changes definitions of tasks."""
 
     async def create_tasks(self, tasks: Sequence[Task]) -> None:
         """Store new tasks, all or none; the cursor of each starts at its ``updated_at``. Names compare exactly.
@@ -154,6 +155,19 @@ class TaskStore(Protocol):
         starts with an empty tally.
 
         Raises:  NotFound; Stale; Unavailable.
+        """
+        ...
+
+
+class TaskStore(TaskWrites, Protocol):
+    """Definitions of tasks. Those that are read may be shared by all who read: JSON in a payload is not changed."""
+
+    def noting(self, *notes: Note) -> TaskWrites:
+        """The verbs that change, each of which puts *notes* too: no change is there without them.
+
+        A store that can writes them with the change, as ``done``; another one puts them as ``asked`` before it, and as
+        ``done`` after it. When a change is refused they say the code of that, by the time it is raised; only
+        Unavailable leaves them as ``asked`` or leaves none. Where they can't be put, nothing is changed.
         """
         ...
 

@@ -49,6 +49,7 @@ from peregrine.domain.query import (
 from peregrine.domain.statistics import Statistics, day_start
 from peregrine.domain.task import Tally, Task, TaskView
 from peregrine.ports.host import Instance
+from peregrine.ports.records import Note, RecordStore
 from peregrine.ports.store import (
     CancelVerdict,
     ClaimBatch,
@@ -58,7 +59,10 @@ from peregrine.ports.store import (
     RenewVerdict,
     SettleVerdict,
     TaskChange,
+    TaskWrites,
 )
+from peregrine.stores.memory_records import MemoryRecords
+from peregrine.stores.noting import Noting
 
 Item = TypeVar("Item")
 Asked = ParamSpec("Asked")
@@ -137,10 +141,13 @@ def _writes(verb: Verb[Asked, Told]) -> Verb[Asked, Told]:
     return counted
 
 
-class MemoryStore:
-    """A whole store in dictionaries."""
+class MemoryStore(MemoryRecords):
+    """A whole store in dictionaries, its shelf included."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.shelf: RecordStore | None = None
+        """Where notes are put, if not on the own shelf."""
         self._tasks: dict[TaskId, _TaskRow] = {}
         self._names: dict[str, TaskId] = {}
         self._agenda: _Ordered[tuple[Moment, TaskId]] = _Ordered()
@@ -202,7 +209,7 @@ class MemoryStore:
 
     @_writes
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
-        before = deepcopy(self.__dict__)
+        before = deepcopy({name: value for name, value in self.__dict__.items() if name != "shelf"})
         try:
             await self.create_tasks(new)
             for change in changes:
@@ -230,6 +237,9 @@ class MemoryStore:
         del self._names[row.task.name]
         del self._tasks[task_id]
         return [execution_id for execution_id, verdict in verdicts if verdict is CancelVerdict.MARKED]
+
+    def noting(self, *notes: Note) -> TaskWrites:
+        return Noting(self, self if self.shelf is None else self.shelf, notes)
 
     async def get_task(self, task_id: TaskId) -> TaskView | None:
         row = self._tasks.get(task_id)

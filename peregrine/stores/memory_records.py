@@ -17,7 +17,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._records: dict[tuple[str, str], Record] = {}
-        self._keys: dict[str, list[str]] = {}
+        self._in_order: dict[str, list[str]] = {}
 
     async def put_record(self, record: Record, *, expected_revision: int | None, now: Moment) -> Record:
         """See the port."""
@@ -28,7 +28,7 @@ class MemoryRecords:
             raise Stale(f"record {record.key!r} is at revision {revision}")
         kept = replace(record, revision=revision + 1, document=deepcopy(record.document))
         if place not in self._records:
-            insort(self._keys.setdefault(record.collection, []), record.key)
+            insort(self._in_order.setdefault(record.collection, []), record.key)
         self._records[place] = kept
         return kept
 
@@ -41,7 +41,7 @@ class MemoryRecords:
         self, collection: str, *, after: str = "", limit: int, now: Moment, newest_first: bool = False
     ) -> Sequence[Record]:
         """See the port."""
-        keys = self._keys.get(collection, [])
+        keys = self._in_order.get(collection, [])
         if newest_first:
             upto = bisect_right(keys, after) - (1 if after in keys else 0) if after else len(keys)
             found = reversed(keys[:upto])
@@ -55,7 +55,7 @@ class MemoryRecords:
         record = self._records.pop((collection, key), None)
         if record is None:
             return False
-        self._keys[collection].remove(key)
+        self._in_order[collection].remove(key)
         return not _is_gone(record, now)
 
     async def sweep_records(self, *, now: Moment, limit: int) -> int:

@@ -1,33 +1,34 @@
 """Owns the trail of who changed what, and who tried to: append-only; must not know who reads it, or HTTP.
 
-Nothing is changed without an entry: it stands there, as ``asked``, before the change, and says afterwards what became
-of it. So of a process that dies in between, or whose store goes away, ``asked`` is left: then perhaps it was done.
-Running a task needs no entry: the execution says who asked for it.
+Nothing is changed without an entry: it becomes true together with the change, or it stands there, as ``asked``, before
+the change, and says afterwards what became of it. So of a process that dies in between, or whose store goes away,
+``asked`` is left: then perhaps it was done. Running a task needs no entry: the execution says who asked for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
 from peregrine.domain.difference import Fields, differences, plain_fields, task_fields
-from peregrine.domain.errors import PeregrineError, Unavailable
+from peregrine.domain.errors import PeregrineError, Stale, Unavailable, Unsure
 from peregrine.domain.moment import DAY, Duration, Moment, format_moment
 from peregrine.domain.payload import JsonObject, payload_config
 from peregrine.domain.permission import Permission
 from peregrine.domain.redaction import hidden
 from peregrine.domain.task import Task
 from peregrine.ports.identity import Asker
-from peregrine.ports.records import Record
+from peregrine.ports.records import ASKED, DONE, Note, Record
 from peregrine.ports.shelves import AUDIT
 from peregrine.usecases.access import require
 from peregrine.usecases.means import Means
 
 KEPT_FOR: Final[Duration] = 365 * DAY
-ASKED, DONE, REPEATED = "asked", "done", "repeated"
+REPEATED: Final = "repeated"
 _UNTOLD: Final = frozenset({"digest", "created_by", "created_at"})
 """What records of rights hold and no entry repeats: who and when it says itself, and nobody reads a key's digest."""
 _log = logging.getLogger(__name__)
@@ -92,10 +93,11 @@ def digest(task: Task) -> str:
 
 
 class Trail:
-    """One entry, around the change that it is about: ``async with Trail(…) as trail``, and ``asked`` before the write.
+    """One entry, around the change that it is about: ``async with Trail(…) as trail``, and inside it ``noted`` around a
+    store that puts the entry with the change, or ``asked`` before any other write.
 
     At the end it says ``done``, or the code of what the change was refused with. Whether a change was made is not known
-    when the store's answer was lost: then the entry stays as it was asked.
+    when the store's answer was lost: then the entry says ``asked``, unless the store has kept it with the change.
     """
 
     def __init__(self, means: Means, by: Asker, action: str, target: str) -> None:
@@ -104,39 +106,72 @@ class Trail:
             "at": means.clock.now(), "who": by.id, "action": action, "target": target, "verdict": ASKED, "before": "",
             "after": "", "changes": [], "address": by.request.address, "request_id": by.request.request_id,
         }  # fmt: skip
-        self._record: Record | None = None
+        self._key = ""
+        self._said: str | None = None
+        """What the entry says now, if that is known."""
         self.verdict = DONE
         """What the entry says in the end, if nothing was raised."""
 
+    @contextmanager
+    def noted(self, *, before: State = NOTHING, after: State = NOTHING) -> Iterator[Note]:
+        """The entry as a note, which the store puts with the change and which then says what became of it.
+
+        To be entered once more if the change is decided anew: it stays one entry.
+        """
+        self._tell(before, after)
+        try:
+            yield Note(self._record(ASKED), self._means.clock.now())
+        except PeregrineError as error:
+            self._said = None if isinstance(error, Unavailable) else error.code
+            raise
+        self._said = DONE
+
     async def asked(self, *, before: State = NOTHING, after: State = NOTHING) -> None:
         """Write what is about to be changed; once more, if the change is decided anew. Raises Unavailable."""
-        changes = differences(before.fields, after.fields)
-        self._document |= {"before": before.name, "after": after.name, "changes": changes}
-        await self._write()
+        self._tell(before, after)
+        await self._write(ASKED)
 
     async def refused(self) -> None:
         """Write at once what the verdict is. Raises Unavailable."""
-        self._document["verdict"] = self.verdict
-        await self._write()
+        await self._write(self.verdict)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._record is None or isinstance(error, Unavailable):
+        if not self._key:
             return
-        if error is None or isinstance(error, PeregrineError):
-            self._document["verdict"] = self.verdict if error is None else error.code
-            try:
-                await self._write()
-            except PeregrineError as away:
-                _log.error("audit_entry_not_finished", extra={"entry": self._document, "reason": away.code})
+        if isinstance(error, Unavailable):
+            if isinstance(error, Unsure) and self._said is None:
+                await self._end(ASKED, unless_there=True)
+        elif error is None or isinstance(error, PeregrineError):
+            verdict = self.verdict if error is None else error.code
+            if verdict != self._said:
+                await self._end(verdict)
 
-    async def _write(self) -> None:
-        now = self._means.clock.now()
-        key = self._means.entropy.new_id() if self._record is None else self._record.key
-        record = Record(collection=AUDIT, key=key, document=dict(self._document), expires_at=now + KEPT_FOR)
-        self._record = await self._means.records.put_record(record, expected_revision=None, now=now)
+    async def _end(self, verdict: str, *, unless_there: bool = False) -> None:
+        """Say what became of the change. That it can't be said changes nothing about it."""
+        try:
+            await self._write(verdict, expected_revision=0 if unless_there else None)
+        except Stale:
+            return  # the store has kept it
+        except PeregrineError as away:
+            entry = self._document | {"verdict": verdict}
+            _log.error("audit_entry_not_finished", extra={"entry": entry, "reason": away.code})
+
+    def _tell(self, before: State, after: State) -> None:
+        changes = differences(before.fields, after.fields)
+        self._document |= {"before": before.name, "after": after.name, "changes": changes}
+
+    def _record(self, verdict: str) -> Record:
+        self._key = self._key or self._means.entropy.new_id()
+        document = self._document | {"verdict": verdict}
+        return Record(collection=AUDIT, key=self._key, document=document, expires_at=self._means.clock.now() + KEPT_FOR)
+
+    async def _write(self, verdict: str, *, expected_revision: int | None = None) -> None:
+        record, now = self._record(verdict), self._means.clock.now()
+        await self._means.records.put_record(record, expected_revision=expected_revision, now=now)
+        self._said = verdict
 
 
 async def note_refusal(means: Means, by: Asker, action: str, target: str, verdict: str) -> None:

@@ -178,10 +178,12 @@ async def _put(
 ) -> None:
     before = {view.task.id: view.task for view in views}
     async with AsyncExitStack() as entries:
+        notes = []
         for task in [*new, *(change.task for change in changes)]:
             trail = await entries.enter_async_context(Trail(means, by, "import_task", task.id))
-            await trail.asked(before=state_of(before.get(task.id)), after=state_of(task))
-        await means.store.put_tasks(new, changes)
+            noted = trail.noted(before=state_of(before.get(task.id)), after=state_of(task))
+            notes.append(entries.enter_context(noted))
+        await means.store.noting(*notes).put_tasks(new, changes)
     means.bus.publish(Topic.TASKS)
     means.bus.publish(Topic.QUEUED)
 

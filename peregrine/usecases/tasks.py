@@ -100,9 +100,9 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
     made = make(means.making(by, id=id or TaskId(means.entropy.new_id()), at=means.clock.now()))
     task = sealed_task(means.vault, made)
     async with Trail(means, by, "create_task", task.id) as trail:
-        await trail.asked(after=state_of(task))
         try:
-            await means.store.create_tasks([task])
+            with trail.noted(after=state_of(task)) as note:
+                await means.store.noting(note).create_tasks([task])
         except Unsure:
             await _read_back(means, task)
         except Conflict as conflict:
@@ -112,7 +112,8 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
             trail.verdict = REPEATED
             return view
     means.bus.publish(Topic.TASKS)
-    return await existing(means, task.id)
+    # An id that the caller chose may have had a task before, of which something still runs.
+    return TaskView.of_new(task) if id is None else await existing(means, task.id)
 
 
 async def _made_before(means: Means, task: Task) -> TaskView:
@@ -170,11 +171,11 @@ async def delete_task(means: Means, by: Asker, task_id: TaskId, unless: Unless =
             view = await existing(means, task_id)
             refuse_system(view.task)
             unless.check(view.task)
-            await trail.asked(before=state_of(view.task))
             try:
-                running = await means.store.delete_task(
-                    task_id, expected_revision=view.task.revision, now=means.clock.now()
-                )
+                with trail.noted(before=state_of(view.task)) as note:
+                    running = await means.store.noting(note).delete_task(
+                        task_id, expected_revision=view.task.revision, now=means.clock.now()
+                    )
             except Stale:
                 continue
             means.bus.publish(Topic.CANCEL)
@@ -226,11 +227,10 @@ async def _change(
             if _is_same(wanted, stored):
                 return view
             changed = sealed_task(means.vault, wanted, over=view.task).changed(view.task, at=now, by=by.id)
-            await trail.asked(before=state_of(view.task), after=state_of(changed))
+            plan = undecided(view, now, means.queue_size)
             try:
-                await means.store.put_task(
-                    changed, expected_revision=view.task.revision, plan=undecided(view, now, means.queue_size)
-                )
+                with trail.noted(before=state_of(view.task), after=state_of(changed)) as note:
+                    await means.store.noting(note).put_task(changed, expected_revision=view.task.revision, plan=plan)
             except Stale:
                 continue
             except Unsure:
@@ -238,7 +238,7 @@ async def _change(
             means.bus.publish(Topic.TASKS)
             means.bus.publish(Topic.QUEUED)
             return await existing(means, task_id)
-    raise Unavailable("the task changes too fast")
+        raise Unavailable("the task changes too fast")
 
 
 def _is_same(wanted: Task, stored: Task) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from peregrine.ports.store import ClaimRequest
 from tests.api.matrix import ROWS
 from tests.api.test_permissions import settled
 from tests.api.world import HTTP_TASK, World, world_on_sqlite
+from tests.stores.sqlite_places import CountedStore
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +57,29 @@ async def test_a_task_from_its_making_to_its_end(world: World) -> None:
     assert [(one["count"], one["verdict"], one["reason"]) for one in ledger["occurrences"]] == [
         (5, "skipped", "paused")
     ]
+
+
+async def test_a_change_and_its_entry_are_one_commit(tmp_path: Path) -> None:
+    async with world_on_sqlite(tmp_path / "counted", kind=CountedStore) as world:
+        store = cast(CountedStore, world.store)
+        path = f"/scheduler/tasks/{(await world.task())['id']}"
+        two = [HTTP_TASK | {"name": f"one of two: {n}"} for n in range(2)]
+        for method, where, body, status in (
+            ("POST", "/scheduler/tasks", HTTP_TASK | {"name": "another"}, 201),
+            ("POST", "/scheduler/tasks", HTTP_TASK | {"name": "another"}, 409),
+            ("PUT", path, {"description": "new"}, 200),
+            ("POST", "/scheduler/tasks/import", {"version": 1, "tasks": two}, 200),
+            ("DELETE", path, None, 200),
+        ):
+            store.forget()
+            answer = await world.ask(method, where, body)
+            assert (answer.status_code, store.ran["COMMIT"]) == (status, 1), (method, where, answer.text)
+
+        said = (await world.ask("GET", "/scheduler/audit")).json()["entries"]
+        assert sorted((one["action"], one["verdict"]) for one in said) == [
+            ("create_task", "done"), ("create_task", "done"), ("create_task", "name_taken"), ("delete_task", "done"),
+            ("import_task", "done"), ("import_task", "done"), ("update_task", "done"),
+        ]  # fmt: skip
 
 
 async def test_of_many_who_change_at_once_nobody_is_lost(world: World) -> None:

@@ -122,7 +122,7 @@ class Broken(MemoryStore):
 
     def __getattribute__(self, name: str) -> Any:
         error = object.__getattribute__(self, "error")
-        if error is None or name.startswith("_") or name in ("error", "version"):
+        if error is None or name.startswith("_") or name in ("error", "version", "noting", "shelf"):
             return object.__getattribute__(self, name)
 
         async def fail(*args: Any, **kwargs: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from peregrine.stores.memory_records import MemoryRecords
 from peregrine.stores.sqlite.store import SqliteStore
 from peregrine.testing.clock import START, SeededEntropy
 from peregrine.usecases.means import Means
+from tests.stores.sqlite_places import a_store
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 HTTP_TASK: dict[str, Any] = {
@@ -94,6 +95,8 @@ class World:
         self.clock = HandClock()
         self.store: MemoryStore = changes.pop("store", None) or MemoryStore()
         self.records: MemoryRecords = changes.pop("records", None) or MemoryRecords()
+        if isinstance(self.store, MemoryStore):
+            self.store.shelf = self.records
         self.bus = MemoryBus()
         self.engine = StillEngine()
         self.woken: list[str] = []
@@ -168,9 +171,9 @@ class Away:
 
 
 @asynccontextmanager
-async def world_on_sqlite(folder: Path) -> AsyncIterator[World]:
+async def world_on_sqlite(folder: Path, *, kind: Callable[[Path], SqliteStore] = a_store) -> AsyncIterator[World]:
     """A house whose store is a file in *folder*."""
-    store = SqliteStore(folder / "store.db", ballast_bytes=0)
+    store = kind(folder / "store.db")
     await store.open()
     world = World(store=cast(Any, store), records=cast(Any, store))
     yield world

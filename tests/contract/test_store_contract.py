@@ -19,9 +19,11 @@ from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.planning import Plan
 from peregrine.domain.task import Task
-from peregrine.ports.store import CancelVerdict, PlanVerdict, SettleVerdict, Store
+from peregrine.ports.records import DONE, Note
+from peregrine.ports.store import CancelVerdict, PlanVerdict, SettleVerdict, Store, TaskWrites
 from peregrine.stores import memory
 from peregrine.stores.memory import MemoryStore
+from peregrine.stores.noting import Noting, Told
 from peregrine.testing.store_contract import CRASH_CHECKS, SHARED_CHECKS, STORE_CHECKS, CrashCheck, Died
 from peregrine.testing.store_contract.story import tell
 
@@ -44,9 +46,10 @@ class Place:
 class PlacedStore:
     """One process's view of a place; after *statements* more it is dead."""
 
-    def __init__(self, place: Place, statements: int | None = None) -> None:
+    def __init__(self, place: Place, statements: int | None = None, notes: Sequence[Note] = ()) -> None:
         self._place = place
         self._left = statements
+        self._notes = notes
 
     def __getattr__(self, name: str) -> Verb:
         async def verb(*args: object, **named: object) -> object:
@@ -55,11 +58,17 @@ class PlacedStore:
             self.statement()
             if isinstance(store, TearingStore):
                 store.commit = lambda: self._commit(store)
-            answer = await getattr(store, name)(*args, **named)
-            self._commit(store)
-            return answer
+            verbs = store.noting(*self._notes) if self._notes else store
+            try:
+                return await getattr(verbs, name)(*args, **named)
+            finally:
+                self._commit(store)
 
         return verb
+
+    def noting(self, *notes: Note) -> PlacedStore:
+        """The same, with notes about what it changes."""
+        return PlacedStore(self._place, self._left, notes)
 
     def version(self) -> None:
         """Not known: each verb reads the place anew."""
@@ -170,6 +179,22 @@ class CancelsFirst(TearingStore):
         return verdicts
 
 
+class NotesLater(TearingStore):
+    """A change, then (perhaps never) the notes about it."""
+
+    def noting(self, *notes: Note) -> TaskWrites:
+        return TornNoting(self, self, notes)
+
+
+class TornNoting(Noting):
+    async def _noted(self, verb: Callable[[], Awaitable[Told]]) -> Told:
+        assert isinstance(self._store, TearingStore)
+        told = await verb()
+        self._store.commit()
+        await self._end(DONE)
+        return told
+
+
 @pytest.mark.parametrize(
     ("kind", "check"),
     [
@@ -181,6 +206,8 @@ class CancelsFirst(TearingStore):
         (CountsLater, "a_cancel_is_whole_or_absent"),
         (FollowsUpLater, "each_end_is_whole_or_absent"),
         (CancelsFirst, "a_delete_is_whole_or_absent"),
+        (NotesLater, "no_change_is_there_without_its_notes"),
+        (NotesLater, "notes_say_what_a_change_was_refused_with"),
     ],
 )
 async def test_a_store_that_tears_is_found(kind: type[MemoryStore], check: str) -> None:

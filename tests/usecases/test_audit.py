@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from peregrine.domain.errors import Conflict, Stale, Unavailable, Unsure
-from peregrine.domain.task import Task
-from peregrine.ports.records import Record
+from peregrine.domain.ids import TaskId
+from peregrine.domain.task import Task, TaskView
+from peregrine.ports.records import Note, Record
 from peregrine.ports.shelves import AUDIT
+from peregrine.ports.store import TaskWrites
 from peregrine.stores.memory import MemoryStore
 from peregrine.stores.memory_records import MemoryRecords
 from peregrine.usecases import audit, tasks
@@ -130,6 +132,62 @@ async def test_of_a_lost_answer_nobody_knows() -> None:
         await tasks.update_task(world.means, BOSS, task.id, described("new"))
 
     assert (await trail(world))[-1] == ("update_task", "asked")
+
+
+class Losing(MemoryStore):
+    """A store whose answer to a noted change is lost, with what it wrote or without; then it is away."""
+
+    is_losing = False
+    keeps = False
+
+    def noting(self, *notes: Note) -> TaskWrites:
+        return cast(TaskWrites, LostAnswers(self, super().noting(*notes))) if self.is_losing else super().noting(*notes)
+
+    async def get_task(self, task_id: TaskId) -> TaskView | None:
+        view = await super().get_task(task_id)
+        if view is not None and view.task.revision > 1:
+            raise Unavailable("away")
+        return view
+
+
+class LostAnswers:
+    def __init__(self, store: Losing, verbs: TaskWrites) -> None:
+        self._store = store
+        self._verbs = verbs
+
+    async def put_task(self, task: Task, **how: Any) -> None:
+        if self._store.keeps:
+            await self._verbs.put_task(task, **how)
+        raise Unsure("lost")
+
+
+@pytest.mark.parametrize("says", ["asked", "done"])
+async def test_of_a_lost_answer_the_entry_says_what_the_store_has_kept(says: str) -> None:
+    store = Losing()
+    world = World(store=store)
+    task = await made(world)
+    store.is_losing, store.keeps = True, says == "done"
+
+    with pytest.raises(Unavailable):
+        await tasks.update_task(world.means, BOSS, task.id, described("new"))
+
+    assert (await trail(world))[-1] == ("update_task", says)
+
+
+async def test_a_change_that_is_given_up_was_not_made() -> None:
+    world = World(store=Answers())
+    task = await made(world)
+    assert isinstance(world.store, Answers)
+    world.store.before = Stale("somebody was quicker")
+
+    for change in (
+        tasks.update_task(world.means, BOSS, task.id, described("new")),
+        tasks.pause_task(world.means, BOSS, task.id),
+    ):
+        with pytest.raises(Unavailable):
+            await change
+
+    assert [verdict for _, verdict in await trail(world)] == ["done", "stale", "stale"]
 
 
 async def test_a_change_that_is_decided_anew_has_one_entry() -> None:

@@ -23,7 +23,7 @@ from peregrine.domain.statistics import Statistics
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.host import Instance
 from peregrine.ports.moving import Item, Kind, Load
-from peregrine.ports.records import Record
+from peregrine.ports.records import Note, Record
 from peregrine.ports.store import (
     CancelVerdict,
     ClaimBatch,
@@ -33,6 +33,7 @@ from peregrine.ports.store import (
     RenewVerdict,
     SettleVerdict,
     TaskChange,
+    TaskWrites,
 )
 from peregrine.stores.mongo.care import Care
 from peregrine.stores.mongo.claiming import Claiming
@@ -52,6 +53,7 @@ from peregrine.stores.mongo.tallies import Tallies
 from peregrine.stores.mongo.tasks import Tasks
 from peregrine.stores.mongo.values import moment_or_none
 from peregrine.stores.mongo.versions import OLDEST, VERSION
+from peregrine.stores.noting import Noting
 
 PROGRAM: Final = "peregrine"
 WARNINGS: Final = {
@@ -170,6 +172,9 @@ class MongoStore:
         self, task_id: TaskId, *, expected_revision: int | None, now: Moment
     ) -> Sequence[ExecutionId]:
         return await told_truly(self._tasks.delete_task(task_id, expected_revision, now))
+
+    def noting(self, *notes: Note) -> TaskWrites:
+        return Noting(self, self, notes)
 
     async def get_task(self, task_id: TaskId) -> TaskView | None:
         found = await self._tasks.get_tasks([task_id])

@@ -729,10 +729,11 @@ SELECT revision, expires_at, document FROM records
 WHERE collection = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3);
 
 -- name: put_record
--- A record, new or replaced.
-INSERT INTO records (collection, key, revision, expires_at, document) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (collection, key) DO UPDATE SET revision = excluded.revision, expires_at = excluded.expires_at,
-    document = excluded.document;
+-- A record, new or replaced; its revision comes back. One that had expired by ?3 does not count.
+INSERT INTO records (collection, key, revision, expires_at, document) VALUES (?1, ?2, 1, ?4, ?5)
+ON CONFLICT (collection, key) DO UPDATE SET revision = iif(expires_at <= ?3, 1, revision + 1),
+    expires_at = excluded.expires_at, document = excluded.document
+RETURNING revision;
 
 -- name: records_after
 -- Records of a collection behind a key, in order.

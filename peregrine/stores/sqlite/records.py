@@ -15,13 +15,15 @@ from peregrine.stores.sqlite.queries import SQL
 
 
 def put_record(db: apsw.Connection, record: Record, expected_revision: int | None, now: Moment) -> Record:
-    stored = get_record(db, record.collection, record.key, now)
-    revision = 0 if stored is None else stored.revision
-    if expected_revision is not None and revision != expected_revision:
-        raise Stale(f"record {record.key!r} is at revision {revision}")
+    if expected_revision is not None:
+        stored = get_record(db, record.collection, record.key, now)
+        revision = 0 if stored is None else stored.revision
+        if revision != expected_revision:
+            raise Stale(f"record {record.key!r} is at revision {revision}")
     text = msgspec.json.encode(record.document).decode()
-    db.execute(SQL["put_record"], (record.collection, record.key, revision + 1, record.expires_at, text))
-    return replace(record, revision=revision + 1)
+    put = db.execute(SQL["put_record"], (record.collection, record.key, now, record.expires_at, text)).fetchone()
+    assert put is not None
+    return replace(record, revision=put[0])
 
 
 def get_record(db: apsw.Connection, collection: str, key: str, now: Moment) -> Record | None:

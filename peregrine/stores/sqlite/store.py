@@ -28,7 +28,7 @@ from peregrine.domain.statistics import Statistics
 from peregrine.domain.task import Task, TaskView
 from peregrine.ports.host import Instance
 from peregrine.ports.moving import Item, Kind, Load
-from peregrine.ports.records import Record
+from peregrine.ports.records import Note, Record
 from peregrine.ports.store import (
     CancelVerdict,
     ClaimBatch,
@@ -38,8 +38,10 @@ from peregrine.ports.store import (
     RenewVerdict,
     SettleVerdict,
     TaskChange,
+    TaskWrites,
 )
 from peregrine.stores.sqlite import care, claiming, history, migrate, moving, place, queueing, records, settling, tasks
+from peregrine.stores.sqlite.changes import Changes
 from peregrine.stores.sqlite.connection import Readers, Writer, open_connection, translate
 from peregrine.stores.sqlite.definitions import Definitions
 from peregrine.stores.sqlite.eve import SqliteEve
@@ -82,6 +84,7 @@ class SqliteStore:
         self._folding = Folding(partial(self._connect, reads_only=False))
         self._around = Surroundings(path, self._ballast, self._folding)
         self._writer = Writer(partial(self._connect, reads_only=False), self._around, damaged=self._remember_damage)
+        self._changes = Changes(self._writer)
         self._version = Version(partial(self._connect, reads_only=True))
         self.eve: Final = SqliteEve(self._writer, self._readers)
 
@@ -171,23 +174,21 @@ class SqliteStore:
     # ── definitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_tasks(self, new: Sequence[Task]) -> None:
-        await self._writer.run(lambda db: tasks.create_tasks(db, new), grows=True)
+        await self._changes.create_tasks(new)
 
     async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
-        await self._writer.run(lambda db: tasks.put_task(db, task, expected_revision, plan), grows=True)
+        await self._changes.put_task(task, expected_revision=expected_revision, plan=plan)
 
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
-        def operation(db: apsw.Connection) -> None:
-            tasks.create_tasks(db, new)
-            for change in changes:
-                tasks.put_task(db, change.task, change.expected_revision, change.plan)
-
-        await self._writer.run(operation, grows=True)
+        await self._changes.put_tasks(new, changes)
 
     async def delete_task(
         self, task_id: TaskId, *, expected_revision: int | None, now: Moment
     ) -> Sequence[ExecutionId]:
-        return await self._writer.run(lambda db: tasks.delete_task(db, task_id, expected_revision, now))
+        return await self._changes.delete_task(task_id, expected_revision=expected_revision, now=now)
+
+    def noting(self, *notes: Note) -> TaskWrites:
+        return Changes(self._writer, notes)
 
     async def get_task(self, task_id: TaskId) -> TaskView | None:
         found = await self.get_tasks([task_id])

@@ -18,6 +18,7 @@ from peregrine.domain.planning import Plan
 from peregrine.domain.policy import Overlap, Policy
 from peregrine.domain.retry import recover
 from peregrine.domain.task import Task, TaskView
+from peregrine.ports.records import ASKED, DONE
 from peregrine.ports.store import ClaimRequest, SettleVerdict, Store, TaskChange
 from peregrine.testing.builders import (
     NOW,
@@ -30,7 +31,10 @@ from peregrine.testing.builders import (
     an_instance,
 )
 from peregrine.testing.store_contract.factory import CrashingStoreFactory
+from peregrine.testing.store_contract.notes import GOOD, OLD
 from peregrine.testing.store_contract.steps import (
+    a_note,
+    all_tasks,
     assert_adds_up,
     assert_same,
     claimed,
@@ -38,6 +42,7 @@ from peregrine.testing.store_contract.steps import (
     photograph,
     queued,
     queued_ids,
+    said,
     settled,
     stored,
 )
@@ -189,6 +194,23 @@ async def a_delete_is_whole_or_absent(factory: CrashingStoreFactory) -> None:
             await store.delete_task(task.id, expected_revision=1, now=NOW + MINUTE)
 
     await _cut(factory, arrange, act)
+
+
+async def no_change_is_there_without_its_notes(factory: CrashingStoreFactory) -> None:
+    for what, change in GOOD.items():
+        for statements in range(STATEMENTS_MAX):
+            store = await factory.fresh()
+            await stored(store, OLD)
+            before = await all_tasks(store)
+            died = await _dies(change((await factory.dying(statements)).noting(a_note("1"), a_note("2"))))
+            reopened = await factory.reopen()
+            notes = {await said(reopened, key) for key in ("1", "2")}
+            if await all_tasks(reopened) != before:
+                assert notes <= {ASKED, DONE}, f"{what}: changed without a note after {statements} statements"
+            else:
+                assert DONE not in notes, f"{what}: told and not done after {statements} statements"
+            if not died:
+                break
 
 
 # ── due → queued ─────────────────────────────────────────────────────────────────────────────────

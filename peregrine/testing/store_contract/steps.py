@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from peregrine.domain.execution import AttemptOutcome, Claim, Execution, NewExecution, State
 from peregrine.domain.ids import ExecutionId, TaskId, WorkerId
-from peregrine.domain.moment import Moment
+from peregrine.domain.moment import DAY, Moment
 from peregrine.domain.occurrence import LedgerEntry
 from peregrine.domain.query import (
     PAGE_SIZE_MAX,
@@ -19,12 +19,15 @@ from peregrine.domain.query import (
 )
 from peregrine.domain.statistics import day_start
 from peregrine.domain.task import Task, TaskView
+from peregrine.ports.records import ASKED, Note, Record, RecordStore
 from peregrine.ports.store import SettleVerdict, Store
 from peregrine.testing.builders import NOW, a_claim_request, a_new_execution, a_settlement
 
 Error = TypeVar("Error", bound=Exception)
 
 QUEUE_LIMIT = 1_000_000
+NOTES = "notes"
+"""The collection in which notes of checks are put."""
 
 
 async def stored(store: Store, *tasks: Task) -> None:
@@ -117,6 +120,23 @@ def assert_same(given: object, read: object, where: str = "value") -> None:
 
 
 # ── everything a store shows ─────────────────────────────────────────────────────────────────────
+
+
+def a_note(key: str) -> Note:
+    """A note that was not put yet."""
+    record = Record(collection=NOTES, key=key, document={"about": key, "verdict": ASKED}, expires_at=NOW + DAY)
+    return Note(record, NOW)
+
+
+async def note_put(store: Store, key: str) -> Record | None:
+    """What became of a note: the stores that are given have a shelf too."""
+    return await cast(RecordStore, store).get_record(NOTES, key, now=NOW)
+
+
+async def said(store: Store, key: str) -> str:
+    """What a note says; empty: it is not there."""
+    record = await note_put(store, key)
+    return "" if record is None else str(record.document["verdict"])
 
 
 async def all_tasks(store: Store, *, now: Moment = NOW) -> list[TaskView]:
