@@ -15,7 +15,7 @@ class Topic(StrEnum):
     SPILLED = "spilled"
     """More are queued than there are free slots here: the claimers of other instances."""
     TASKS = "tasks"
-    """Definitions changed: planners."""
+    """Definitions changed: planners. Not for a new one that is due only long after they look by themselves."""
     CANCEL = "cancel"
     """Cancels were asked for: keepers."""
     SETTLED = "settled"

@@ -14,7 +14,7 @@ from peregrine.domain import planning
 from peregrine.domain.draft import Edit, Make, Making
 from peregrine.domain.errors import Conflict, Invalid, NotFound, Stale, Unavailable, Unsure
 from peregrine.domain.ids import ExecutionId, TaskId
-from peregrine.domain.moment import Moment
+from peregrine.domain.moment import MINUTE, Duration, Moment
 from peregrine.domain.occurrence import LedgerEntry
 from peregrine.domain.permission import Permission
 from peregrine.domain.planning import DueTask, Plan
@@ -30,6 +30,10 @@ from peregrine.usecases.means import Means
 
 TRIES_MAX: Final = 8
 """How often a change is decided anew because a planner or another person was quicker."""
+
+SOON: Final[Duration] = 2 * MINUTE
+"""Planners look by themselves at least once a minute; of a new task whose first moment is further away they need not be
+told. A look costs as much as making the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,11 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
             view = await _made_before(means, task)
             trail.verdict = REPEATED
             return view
-    means.bus.publish(Topic.TASKS)
+    view = TaskView.of_new(task)
+    if view.next_run_at is not None and view.next_run_at < means.clock.now() + SOON:
+        means.bus.publish(Topic.TASKS)
     # An id that the caller chose may have had a task before, of which something still runs.
-    return TaskView.of_new(task) if id is None else await existing(means, task.id)
+    return view if id is None else await existing(means, task.id)
 
 
 async def _made_before(means: Means, task: Task) -> TaskView:

@@ -277,6 +277,28 @@ async def test_a_person_who_is_quicker_is_a_stale_precondition(world: World, sto
     assert (await tasks.existing(world.means, task.id)).task.description == "theirs"
 
 
+# ── who is told ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ("0 * * * * *", ["tasks"]),
+        ("@every 119s", ["tasks"]),
+        ("@every 3m", []),
+        ("@manual", []),
+    ],
+)
+async def test_planners_are_told_of_a_new_task_that_is_due_before_they_look(
+    world: World, schedule: str, told: list[str]
+) -> None:
+    task = await task_of(world, schedule=schedule)
+    assert world.woken == told
+
+    await tasks.update_task(world.means, BOSS, task.id, described("x"))
+    assert "tasks" in world.woken[len(told) :]
+
+
 # ── lost answers ─────────────────────────────────────────────────────────────────────────────────
 
 
