@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from peregrine.domain.moment import format_duration, format_moment
 from peregrine.domain.payload import JsonObject, JsonValue, payload_config
+from peregrine.domain.record import record
 from peregrine.domain.redaction import hidden
 from peregrine.domain.task import Pause, Task
 
@@ -19,11 +19,12 @@ VALUE_MAX: Final = 300
 """A value whose JSON has more characters is cut and becomes a text that ends in an ellipsis."""
 FIELDS_MAX: Final = 64
 """Of more fields than that the rest is counted."""
+_SHORT: Final = 2**53
 _UNSEEN: Final = "body"
 """A field of a config in which anything may stand, secrets too: only its length is shown."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Field:
     """What stands in one field: to compare, and to show."""
 
@@ -78,24 +79,32 @@ def differences(before: Fields, after: Fields) -> list[JsonValue]:
 
     A secret that changed shows as hidden on both sides. Never more than some tens of thousands of characters.
     """
-    changed = [place for place in {**before, **after} if _stored(before, place) != _stored(after, place)]
-    told: list[JsonValue] = [_told(place, before, after) for place in changed[:FIELDS_MAX]]
-    if len(changed) > FIELDS_MAX:
-        told.append({"field": "", "after": f"… {len(changed) - FIELDS_MAX} more fields"})
+    told: list[JsonValue] = []
+    more = 0
+    for place in {**before, **after}:
+        was, is_ = before.get(place), after.get(place)
+        if was is not None and is_ is not None and was.stored == is_.stored:
+            continue
+        if len(told) == FIELDS_MAX:
+            more += 1
+            continue
+        one: JsonObject = {"field": _shortened(place)}
+        if was is not None:
+            one["before"] = _cut(was.shown)
+        if is_ is not None:
+            one["after"] = _cut(is_.shown)
+        told.append(one)
+    if more:
+        told.append({"field": "", "after": f"… {more} more fields"})
     return told
 
 
-def _told(place: str, before: Fields, after: Fields) -> JsonObject:
-    sides = {name: _cut(side[place].shown) for name, side in (("before", before), ("after", after)) if place in side}
-    return {"field": _shortened(place), **sides}
-
-
-def _stored(fields: Fields, place: str) -> tuple[JsonValue, ...]:
-    return (fields[place].stored,) if place in fields else ()
-
-
 def _cut(value: JsonValue) -> JsonValue:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return _shortened(value)
+    if not value or (isinstance(value, (int, float)) and abs(value) < _SHORT):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
     return value if len(text) <= VALUE_MAX else _shortened(text)
 
 

@@ -26,6 +26,7 @@ MOMENT_MIN: Final = -62_135_596_800_000
 """The first millisecond of the year 1."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PLAIN_EPOCH = _EPOCH.replace(tzinfo=None)
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _UNIT_MS: Final = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND, "ms": 1}
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|d|h|m|s)", re.ASCII)
@@ -51,10 +52,8 @@ def from_datetime(value: datetime) -> Moment:
 
 def format_moment(moment: Moment) -> str:
     """RFC 3339 in UTC with ``Z``: whole seconds plain, else three digits (``2026-01-01T00:00:00.250Z``)."""
-    text = to_datetime(moment).strftime("%Y-%m-%dT%H:%M:%S")
-    text = text.rjust(19, "0")
-    millis = moment % 1000
-    return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
+    precision = "milliseconds" if moment % 1000 else "seconds"
+    return (_PLAIN_EPOCH + timedelta(milliseconds=moment)).isoformat(timespec=precision) + "Z"
 
 
 def parse_moment(text: str) -> Moment:

@@ -20,7 +20,8 @@ _MAY_BE_INTERVAL: Final = frozenset("@Pp")
 
 
 @lru_cache(TRIGGERS_MAX)
-def _trigger(schedule: str, timezone: str, anchor: Moment, dst_gap: DstGap, dst_overlap: DstOverlap) -> Trigger:
+def trigger_of(schedule: str, timezone: str, anchor: Moment, dst_gap: DstGap, dst_overlap: DstOverlap) -> Trigger:
+    """What ``parse_trigger`` gives, parsed once for the same words. Raises ScheduleError."""
     return parse_trigger(schedule, timezone=timezone, anchor=anchor, dst_gap=dst_gap, dst_overlap=dst_overlap)
 
 
@@ -72,7 +73,7 @@ class Task:
         """The pure rule parsed from ``schedule``; parsing is cached, so asking is cheap."""
         # Only an interval counts from the anchor; without it equal cron texts share one trigger.
         anchor = self.anchor if self.schedule[:1] in _MAY_BE_INTERVAL else 0
-        return _trigger(self.schedule, self.timezone, anchor, self.dst_gap, self.dst_overlap)
+        return trigger_of(self.schedule, self.timezone, anchor, self.dst_gap, self.dst_overlap)
 
     def is_paused(self, now: Moment) -> bool:
         """Whether the pause holds at *now*; one with ``until`` ends by itself."""

@@ -80,6 +80,8 @@ def escape(key: str) -> str:
 
 
 def _check_depth(text: str) -> None:
+    if text.count("[") + text.count("{") <= DEPTH_MAX:
+        return
     depth = 0
     for match in _BRACKETS.finditer(text):
         sign = match[0]

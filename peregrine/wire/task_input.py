@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -29,8 +29,8 @@ from peregrine.domain.policy import (
     Priority,
 )
 from peregrine.domain.redaction import restored
-from peregrine.domain.task import Task
-from peregrine.domain.trigger import DstGap, DstOverlap, Trigger, TriggerKind, parse_trigger
+from peregrine.domain.task import Task, trigger_of
+from peregrine.domain.trigger import DstGap, DstOverlap, Trigger, TriggerKind
 from peregrine.wire.shapes import DescriptionText, NameText, Shape, Span, TagList, Word, faults_of
 from peregrine.wire.task import READ_ONLY
 
@@ -55,6 +55,10 @@ class MetadataInput(Shape):
     retry_interval: Annotated[int, Span(RETRY_INTERVAL_MIN, RETRY_INTERVAL_MAX)] = MINUTE
     timeout: Annotated[int, Span(TIMEOUT_MIN, TIMEOUT_MAX)] = 5 * MINUTE
     tags: TagList = Field(default_factory=list)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: nobody changes it, and as a default it would be copied for each task."""
+        return self
 
 
 ConfigObject = Annotated[
@@ -105,6 +109,9 @@ _POLICY: Final[tuple[str, ...]] = (
 _PLAIN: Final[tuple[str, ...]] = ("name", "description", "priority", "enabled", "dst_gap", "dst_overlap")
 _CAREFULLY: Final[tuple[str, ...]] = ("max_retries", "retry_interval", "timeout")
 _SCHEDULING: Final = frozenset({"schedule", "timezone", "dst_gap", "dst_overlap"})
+_KINDS: Final = frozenset(Kind)
+_CRON_BEGINS: Final = frozenset("0123456789*")
+"""What begins so counts from no anchor, so all tasks with the same words share a trigger."""
 NO_SYSTEM: Final = "a system task can't be made over the API"
 
 
@@ -122,22 +129,22 @@ def read_new_task(document: JsonValue, making: Making, *, at: str = "") -> Task:
     trigger = reading.trigger(reading.fields, is_new=True)
     if reading.faults or given is None or kind is None or payload is None or trigger is None:
         raise Invalid(reading.faults)
-    blank = Task(
+    policy = {"misfire_grace": making.limits.misfire_grace} | _policy_fields(given)
+    return Task(
         id=making.id,
-        name=given.name,
         kind=kind,
         payload=payload,
         schedule=trigger.schedule,
         timezone=trigger.timezone,
         anchor=making.at,
-        policy=Policy(misfire_grace=making.limits.misfire_grace),
+        policy=Policy(**policy),
         source=making.source,
         created_at=making.at,
         updated_at=making.at,
         created_by=making.by,
         updated_by=making.by,
+        **_plain_fields(given),
     )
-    return _with_fields(blank, given)
 
 
 def read_task_change(document: JsonValue, stored: Task, making: Making, *, at: str = "") -> Task:
@@ -159,7 +166,7 @@ def read_task_change(document: JsonValue, stored: Task, making: Making, *, at: s
         task = reading.rescheduled(task)
     if reading.faults or given is None:
         raise Invalid(reading.faults)
-    return _with_fields(task, given)
+    return replace(task, policy=replace(task.policy, **_policy_fields(given)), **_plain_fields(given))
 
 
 class _Reading:
@@ -187,7 +194,7 @@ class _Reading:
     def kind(self) -> Kind | None:
         """The kind, if it can be told; a wrong word is the shape's fault to name."""
         word = self.fields.get("type")
-        return Kind(word) if isinstance(word, str) and word in set(Kind) else None
+        return Kind(word) if isinstance(word, str) and word in _KINDS else None
 
     def payload(self, kind: Kind | None, *, stored: JsonObject) -> Payload | None:
         """What ``config`` says to this kind."""
@@ -225,12 +232,12 @@ class _Reading:
         if not isinstance(schedule, str) or not isinstance(zone, str) or len(schedule) > TEXT_MAX or len(zone) > 64:
             return None
         try:
-            trigger = parse_trigger(
+            trigger = trigger_of(
                 schedule,
-                timezone=zone,
-                anchor=self._making.at,
-                dst_gap=_member(DstGap, fields.get("dst_gap"), DstGap.RUN),
-                dst_overlap=_member(DstOverlap, fields.get("dst_overlap"), DstOverlap.FIRST),
+                zone,
+                0 if schedule[:1] in _CRON_BEGINS else self._making.at,
+                _member(DstGap, fields.get("dst_gap"), DstGap.RUN),
+                _member(DstOverlap, fields.get("dst_overlap"), DstOverlap.FIRST),
             )
         except ScheduleError as error:
             self.fault(f"/{error.parameter}", str(error))
@@ -254,14 +261,19 @@ def _member(kind: Callable[[Any], Member], word: JsonValue, otherwise: Member) -
         return otherwise
 
 
-def _with_fields(task: Task, given: TaskChange) -> Task:
-    """*task* with what was given and needs no second look."""
-    fields, carefully = given.model_fields_set, given.metadata.model_fields_set
+def _plain_fields(given: TaskChange) -> dict[str, Any]:
+    """The fields of the task that were given and need no second look."""
+    fields = given.model_fields_set
     plain: dict[str, Any] = {name: getattr(given, name) for name in _PLAIN if name in fields}
-    policy: dict[str, Any] = {name: getattr(given, name) for name in _POLICY if name in fields}
-    policy |= {name: getattr(given.metadata, name) for name in _CAREFULLY if name in carefully}
     if "tags" in fields:
         plain["tags"] = tuple(given.tags)
-    elif "tags" in carefully:
+    elif "tags" in given.metadata.model_fields_set:
         plain["tags"] = tuple(given.metadata.tags)
-    return replace(task, policy=replace(task.policy, **policy), **plain)
+    return plain
+
+
+def _policy_fields(given: TaskChange) -> dict[str, Any]:
+    """The same of its policy."""
+    fields, carefully = given.model_fields_set, given.metadata.model_fields_set
+    policy: dict[str, Any] = {name: getattr(given, name) for name in _POLICY if name in fields}
+    return policy | {name: getattr(given.metadata, name) for name in _CAREFULLY if name in carefully}

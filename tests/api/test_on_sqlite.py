@@ -17,6 +17,7 @@ from peregrine.ports.store import ClaimRequest
 from tests.api.matrix import ROWS
 from tests.api.test_permissions import settled
 from tests.api.world import HTTP_TASK, World, world_on_sqlite
+from tests.house.test_costs import counted
 from tests.stores.sqlite_places import CountedStore
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,16 @@ async def test_a_change_and_its_entry_are_one_commit(tmp_path: Path) -> None:
             ("create_task", "done"), ("create_task", "done"), ("create_task", "name_taken"), ("delete_task", "done"),
             ("import_task", "done"), ("import_task", "done"), ("update_task", "done"),
         ]  # fmt: skip
+
+
+async def test_a_task_is_made_in_few_calls(world: World) -> None:
+    """Each is made of other words, so nothing but the schedule was ever read before."""
+    await world.task(name="first")
+
+    with counted() as calls:
+        await world.task(name="second")
+
+    assert calls.ours <= 420
 
 
 async def test_of_many_who_change_at_once_nobody_is_lost(world: World) -> None:

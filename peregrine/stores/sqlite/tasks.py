@@ -84,7 +84,9 @@ def add(db: apsw.Connection, new: Sequence[tuple[Task, Moment, Moment | None]]) 
     stamps = db.executemany(SQL["add_definition"], [(kept.definition_text(task),) for task, _, _ in new])
     whole = [(no, stamp, *one) for no, (stamp,), one in zip(numbers, stamps, new, strict=True)]
     db.executemany(SQL["put_task"], [kept.task_row(no, task) for no, _, task, _, _ in whole])
-    db.executemany(SQL["add_tag"], [(tag, no) for no, _, task, _, _ in whole for tag in task.tags])
+    tags = [(tag, no) for no, _, task, _, _ in whole for tag in task.tags]
+    if tags:
+        db.executemany(SQL["add_tag"], tags)
     db.executemany(SQL["add_progress"], [kept.progress_row(*one) for one in whole])
     return numbers
 
