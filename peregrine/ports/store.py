@@ -123,8 +123,10 @@ class TaskWrites(Protocol):
         """
         ...
 
-    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> TaskView | None:
         """Replace a definition whose revision is *expected_revision*, and with it, in the same write, apply *plan*.
+
+        What readers see of the task comes back, as it stands with this write; None where that would be a read.
 
         *plan* holds what the old definition left undecided up to now, so no occurrence falls between the two.
         Afterwards the cursor is ``max(plan.cursor_after or cursor, task.updated_at)`` if the generation changed, and

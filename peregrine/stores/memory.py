@@ -197,7 +197,7 @@ class MemoryStore(MemoryRecords):
             self._set_next(row, task.next_run_at(row.cursor))
 
     @_writes
-    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> TaskView | None:
         row = self._task_row(task.id, expected_revision)
         if plan is not None and not _fits(row, plan):
             raise Stale(f"task {task.id!r} has moved on since the plan was made")
@@ -206,6 +206,7 @@ class MemoryStore(MemoryRecords):
         if plan is not None:
             self._write_plan(row, plan, task.updated_at)
         self._change(row, task)
+        return self._view(row)
 
     @_writes
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:

@@ -13,7 +13,7 @@ from peregrine.domain.errors import PeregrineError, Unavailable, Unsure
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.planning import Plan
-from peregrine.domain.task import Task
+from peregrine.domain.task import Task, TaskView
 from peregrine.ports.records import ASKED, DONE, Note, RecordStore
 from peregrine.ports.store import TaskChange, TaskWrites
 
@@ -33,8 +33,8 @@ class Noting:
     async def create_tasks(self, tasks: Sequence[Task]) -> None:
         await self._noted(lambda: self._store.create_tasks(tasks))
 
-    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
-        await self._noted(lambda: self._store.put_task(task, expected_revision=expected_revision, plan=plan))
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> TaskView | None:
+        return await self._noted(lambda: self._store.put_task(task, expected_revision=expected_revision, plan=plan))
 
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
         await self._noted(lambda: self._store.put_tasks(new, changes))

@@ -32,8 +32,8 @@ TRIES_MAX: Final = 8
 """How often a change is decided anew because a planner or another person was quicker."""
 
 SOON: Final[Duration] = 2 * MINUTE
-"""Planners look by themselves at least once a minute; of a new task whose first moment is further away they need not be
-told. A look costs as much as making the task."""
+"""Planners look by themselves at least once a minute; of a task whose next moment is further away, and was so before it
+was changed, they need not be told. A look costs as much as making the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,7 @@ async def create_task(means: Means, by: Asker, make: Make, *, id: TaskId | None 
             trail.verdict = REPEATED
             return view
     view = TaskView.of_new(task)
-    if view.next_run_at is not None and view.next_run_at < means.clock.now() + SOON:
-        means.bus.publish(Topic.TASKS)
+    _tell_planners(means, view)
     # An id that the caller chose may have had a task before, of which something still runs.
     return view if id is None else await existing(means, task.id)
 
@@ -236,15 +235,26 @@ async def _change(
             plan = undecided(view, now, means.queue_size)
             try:
                 with trail.noted(before=state_of(view.task), after=state_of(changed)) as note:
-                    await means.store.noting(note).put_task(changed, expected_revision=view.task.revision, plan=plan)
+                    written = await means.store.noting(note).put_task(
+                        changed, expected_revision=view.task.revision, plan=plan
+                    )
             except Stale:
                 continue
             except Unsure:
                 await _read_back(means, changed)
-            means.bus.publish(Topic.TASKS)
-            means.bus.publish(Topic.QUEUED)
-            return await existing(means, task_id)
+                written = None
+            _tell_planners(means, view, written)
+            if (plan is not None and plan.executions) or changed.policy.overlap is not view.task.policy.overlap:
+                means.bus.publish(Topic.QUEUED)
+            return written or await existing(means, task_id)
         raise Unavailable("the task changes too fast")
+
+
+def _tell_planners(means: Means, *views: TaskView | None) -> None:
+    """Wake them if what they know is due soon, or will be; *views*: before and after. None: that is not known."""
+    soon = means.clock.now() + SOON
+    if any(view is None or (view.next_run_at is not None and view.next_run_at < soon) for view in views):
+        means.bus.publish(Topic.TASKS)
 
 
 def _is_same(wanted: Task, stored: Task) -> bool:

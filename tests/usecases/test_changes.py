@@ -25,8 +25,9 @@ from peregrine.domain.moment import MINUTE, SECOND, Moment
 from peregrine.domain.occurrence import Reason, Verdict
 from peregrine.domain.permission import Membership, Policy
 from peregrine.domain.planning import DueTask, Plan
+from peregrine.domain.policy import Overlap
 from peregrine.domain.query import ExecutionFilter, PageRequest, TaskFilter, TaskSort
-from peregrine.domain.task import Task
+from peregrine.domain.task import Task, TaskView
 from peregrine.ports.identity import NOBODY, Asker, Principal
 from peregrine.ports.store import ClaimRequest
 from peregrine.stores.memory import MemoryStore
@@ -82,10 +83,13 @@ class Flaky(MemoryStore):
     async def create_tasks(self, new: Any) -> None:
         await self._write(super().create_tasks(new))
 
-    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> TaskView | None:
         if self.rivals:
             await self.rivals.pop()()
-        await self._write(super().put_task(task, expected_revision=expected_revision, plan=plan))
+        view: TaskView | None = await self._write(
+            super().put_task(task, expected_revision=expected_revision, plan=plan)
+        )
+        return view
 
     async def enqueue(self, new: Any, *, queue_limit: int) -> Any:
         return await self._write(super().enqueue(new, queue_limit=queue_limit))
@@ -289,14 +293,34 @@ async def test_a_person_who_is_quicker_is_a_stale_precondition(world: World, sto
         ("@manual", []),
     ],
 )
-async def test_planners_are_told_of_a_new_task_that_is_due_before_they_look(
-    world: World, schedule: str, told: list[str]
-) -> None:
+async def test_planners_are_told_of_what_is_due_before_they_look(world: World, schedule: str, told: list[str]) -> None:
     task = await task_of(world, schedule=schedule)
     assert world.woken == told
 
     await tasks.update_task(world.means, BOSS, task.id, described("x"))
-    assert "tasks" in world.woken[len(told) :]
+    assert world.woken == 2 * told
+
+
+@pytest.mark.parametrize(("before", "after"), [("0 * * * * *", "@manual"), ("@manual", "0 * * * * *")])
+async def test_planners_are_told_of_what_was_due_soon_or_will_be(world: World, before: str, after: str) -> None:
+    task = await task_of(world, schedule=before)
+    world.woken.clear()
+
+    await tasks.update_task(world.means, BOSS, task.id, lambda stored, _: replace(stored, schedule=after))
+
+    assert world.woken == ["tasks"]
+
+
+async def test_workers_are_told_of_what_may_run_side_by_side_now(world: World) -> None:
+    task = await task_of(world, schedule="@manual")
+    world.woken.clear()
+
+    def parallel(stored: Task, _: Making) -> Task:
+        return replace(stored, policy=replace(stored.policy, overlap=Overlap.ALLOW))
+
+    await tasks.update_task(world.means, BOSS, task.id, parallel)
+
+    assert world.woken == ["queued"]
 
 
 # ── lost answers ─────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from peregrine.domain.errors import PeregrineError
 from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.planning import Plan
-from peregrine.domain.task import Task
+from peregrine.domain.task import Task, TaskView
 from peregrine.ports.records import DONE, Note
 from peregrine.ports.store import TaskChange
 from peregrine.stores.sqlite import records, tasks
@@ -33,8 +33,11 @@ class Changes:
     async def create_tasks(self, new: Sequence[Task]) -> None:
         await self._write(lambda db: tasks.create_tasks(db, new), grows=True)
 
-    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
-        await self._write(lambda db: tasks.put_task(db, task, expected_revision, plan), grows=True)
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> TaskView | None:
+        def operation(db: apsw.Connection) -> TaskView:
+            return tasks.view_of(db, tasks.put_task(db, task, expected_revision, plan), task)
+
+        return await self._write(operation, grows=True)
 
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
         def operation(db: apsw.Connection) -> None:

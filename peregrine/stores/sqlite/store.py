@@ -176,8 +176,8 @@ class SqliteStore:
     async def create_tasks(self, new: Sequence[Task]) -> None:
         await self._changes.create_tasks(new)
 
-    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> None:
-        await self._changes.put_task(task, expected_revision=expected_revision, plan=plan)
+    async def put_task(self, task: Task, *, expected_revision: int, plan: Plan | None = None) -> TaskView | None:
+        return await self._changes.put_task(task, expected_revision=expected_revision, plan=plan)
 
     async def put_tasks(self, new: Sequence[Task], changes: Sequence[TaskChange]) -> None:
         await self._changes.put_tasks(new, changes)

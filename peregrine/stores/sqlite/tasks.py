@@ -100,7 +100,8 @@ def _numbers(db: apsw.Connection, ids: Sequence[TaskId]) -> list[int]:
     return [known[id] for id in ids]
 
 
-def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan | None) -> None:
+def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan | None) -> int:
+    """Replace a definition; the task's number."""
     no, stamp, generation, cursor, next_run_at = _progress(db, task.id, expected_revision)
     if plan is not None and (plan.cursor, plan.generation) != (cursor, generation):
         raise Stale(f"task {task.id!r} has moved on since the plan was made")
@@ -114,6 +115,7 @@ def put_task(db: apsw.Connection, task: Task, expected_revision: int, plan: Plan
     _write_definition(db, no, task)
     db.execute(SQL["put_progress"], kept.progress_row(no, _stamp(db, task), task, cursor, next_run_at))
     db.execute(SQL["drop_definition"], (stamp,))
+    return no
 
 
 def delete_task(
@@ -256,6 +258,16 @@ def _conditions(filter: TaskFilter, now: Moment) -> tuple[list[str], dict[str, i
 
 def _json_list(tags: tuple[str, ...]) -> str | None:
     return rows.json_text(sorted(set(tags))) if tags else None
+
+
+def view_of(db: apsw.Connection, no: int, task: Task) -> TaskView:
+    """*task*, whose number it is, as readers will see it once this transaction is committed.
+
+    Nothing of it is remembered by its stamp: rolled back, that is given to another definition.
+    """
+    row = db.execute(SQL["task_views"], (apsw.carray(steps.integers([no])),)).fetchone()
+    assert row is not None
+    return kept.task_view(row, task)
 
 
 def views_of(db: apsw.Connection, definitions: Definitions, numbers: Iterable[int]) -> dict[int, TaskView]:

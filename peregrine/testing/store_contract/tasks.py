@@ -283,6 +283,22 @@ async def every_field_of_a_changed_task_reads_back(factory: StoreFactory) -> Non
         assert_same(replace(new, id=old.id, revision=number + 2), (await view(store, old)).task)
 
 
+async def a_change_gives_back_what_readers_see_or_nothing(factory: StoreFactory) -> None:
+    store = await factory.fresh()
+    old = a_parallel_task()
+    await settled(store, await one_claim(store, old))
+    await queued_ids(store, old, "waits", "runs")
+    await claimed(store, limit=1)
+    plan = a_plan(old, NOW + 4 * MINUTE, skips=[MISSED])
+
+    for number, new in enumerate([_next(old), *variety.tasks()]):
+        changed = replace(new, id=old.id, revision=number + 2, updated_at=NOW + 5 * MINUTE)
+        given = await store.put_task(changed, expected_revision=number + 1, plan=plan if number == 0 else None)
+
+        if given is not None:
+            assert_same(await view(store, old), given)
+
+
 async def a_change_keeps_the_tally_and_the_work(factory: StoreFactory) -> None:
     store = await factory.fresh()
     old = a_parallel_task()
@@ -331,9 +347,9 @@ async def of_two_changes_at_once_one_passes(factory: StoreFactory) -> None:
         *(store.put_task(task, expected_revision=1) for task in rivals), return_exceptions=True
     )
 
-    assert [type(answer) for answer in answers if answer is not None] == [Stale]
-    winner = rivals[answers.index(None)]
-    assert (await view(store, old)).task == winner
+    losers = [number for number, answer in enumerate(answers) if isinstance(answer, BaseException)]
+    assert [type(answers[number]) for number in losers] == [Stale]
+    assert (await view(store, old)).task == rivals[1 - losers[0]]
 
 
 async def a_change_to_a_taken_name_is_refused_whole(factory: StoreFactory) -> None:
