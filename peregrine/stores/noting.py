@@ -14,7 +14,7 @@ from peregrine.domain.ids import ExecutionId, TaskId
 from peregrine.domain.moment import Moment
 from peregrine.domain.planning import Plan
 from peregrine.domain.task import Task, TaskView
-from peregrine.ports.records import ASKED, DONE, Note, RecordStore
+from peregrine.ports.records import ASKED, DONE, Note, Record, RecordStore
 from peregrine.ports.store import TaskChange, TaskWrites
 
 Told = TypeVar("Told")
@@ -46,7 +46,8 @@ class Noting:
 
     async def _noted(self, verb: Callable[[], Awaitable[Told]]) -> Told:
         try:
-            await self._say(ASKED)
+            for note in self._notes:
+                await self._put(note.saying(ASKED), note.at)
         except Unsure as lost:
             raise Unavailable("the entry of a change could not be written; nothing was changed") from lost
         try:
@@ -61,12 +62,12 @@ class Noting:
 
     async def _end(self, verdict: str) -> None:
         """Say what became of the change. That it can't be said changes nothing about it."""
-        try:
-            await self._say(verdict)
-        except PeregrineError as away:
-            keys = [note.record.key for note in self._notes]
-            _log.error("audit_entry_not_finished", extra={"entries": keys, "verdict": verdict, "reason": away.code})
-
-    async def _say(self, verdict: str) -> None:
         for note in self._notes:
-            await self._shelf.put_record(note.saying(verdict), expected_revision=None, now=note.at)
+            record = note.saying(verdict)
+            try:
+                await self._put(record, note.at)
+            except PeregrineError as away:
+                _log.error("audit_entry_not_finished", extra={"entry": record.document, "reason": away.code})
+
+    async def _put(self, record: Record, at: Moment) -> None:
+        await self._shelf.put_record(record, expected_revision=None, now=at)

@@ -141,13 +141,12 @@ class Trail:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self._key:
             return
-        if isinstance(error, Unavailable):
-            if isinstance(error, Unsure) and self._said is None:
-                await self._end(ASKED, unless_there=True)
-        elif error is None or isinstance(error, PeregrineError):
+        if error is None or (isinstance(error, PeregrineError) and not isinstance(error, Unavailable)):
             verdict = self.verdict if error is None else error.code
             if verdict != self._said:
                 await self._end(verdict)
+        elif self._said is None and _leaves_open(error):
+            await self._end(ASKED, unless_there=True)
 
     async def _end(self, verdict: str, *, unless_there: bool = False) -> None:
         """Say what became of the change. That it can't be said changes nothing about it."""
@@ -172,6 +171,11 @@ class Trail:
         record, now = self._record(verdict), self._means.clock.now()
         await self._means.records.put_record(record, expected_revision=expected_revision, now=now)
         self._said = verdict
+
+
+def _leaves_open(error: BaseException) -> bool:
+    """Whether a change that ended so was made perhaps: its answer was lost, or a bug of ours came in between."""
+    return isinstance(error, Unsure) or (isinstance(error, Exception) and not isinstance(error, PeregrineError))
 
 
 async def note_refusal(means: Means, by: Asker, action: str, target: str, verdict: str) -> None:

@@ -139,6 +139,7 @@ class Losing(MemoryStore):
 
     is_losing = False
     keeps = False
+    error: Exception = Unsure("lost")
 
     def noting(self, *notes: Note) -> TaskWrites:
         return cast(TaskWrites, LostAnswers(self, super().noting(*notes))) if self.is_losing else super().noting(*notes)
@@ -158,17 +159,19 @@ class LostAnswers:
     async def put_task(self, task: Task, **how: Any) -> None:
         if self._store.keeps:
             await self._verbs.put_task(task, **how)
-        raise Unsure("lost")
+        raise self._store.error
 
 
+@pytest.mark.parametrize("error", [Unsure("lost"), RuntimeError("a bug")])
 @pytest.mark.parametrize("says", ["asked", "done"])
-async def test_of_a_lost_answer_the_entry_says_what_the_store_has_kept(says: str) -> None:
+async def test_of_a_lost_answer_the_entry_says_what_the_store_has_kept(says: str, error: Exception) -> None:
     store = Losing()
     world = World(store=store)
     task = await made(world)
     store.is_losing, store.keeps = True, says == "done"
+    store.error = error
 
-    with pytest.raises(Unavailable):
+    with pytest.raises((Unavailable, RuntimeError)):
         await tasks.update_task(world.means, BOSS, task.id, described("new"))
 
     assert (await trail(world))[-1] == ("update_task", says)
