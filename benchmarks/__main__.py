@@ -41,16 +41,37 @@ def main() -> int:
     if options.again:
         _write(Sitting.of(FIGURES))
         return 0
-    sitting = Sitting(when=f"{datetime.now(UTC):%Y-%m-%d}", machine=page.machine([*_programs()]))
+    sitting = _sitting(options)
     asked = dict.fromkeys(entry for _, entry in _agenda(options, sitting))
     sitting.left_out = {one.name: reason for one in asked if (reason := _lacks(one))}
     for name, reason in sitting.left_out.items():
         _tell(f"left out: {name}: {reason}")
-    _measure_all([*_agenda(options, sitting)], options, sitting)
+    agenda = [*_agenda(options, sitting)]
+    if options.keep:
+        _forget(sitting, {part.title for part, _ in agenda})
+    _measure_all(agenda, options, sitting)
     print(page.page(sitting))
     if not options.dry:
         _write(sitting)
     return 0
+
+
+def _sitting(options: argparse.Namespace) -> Sitting:
+    """A new one; with ``--keep`` the last one."""
+    today, machine = f"{datetime.now(UTC):%Y-%m-%d}", page.machine([*_programs()])
+    if not options.keep:
+        return Sitting(when=today, machine=machine)
+    sitting = Sitting.of(FIGURES)
+    if (sitting.when, sitting.machine) != (today, machine):
+        raise SystemExit("the last sitting was on another day or machine: measure everything")
+    return sitting
+
+
+def _forget(sitting: Sitting, titles: set[str]) -> None:
+    """Make place for what is measured anew."""
+    for title in titles:
+        sitting.seen.pop(title, None)
+        sitting.later[title] = f"{datetime.now(UTC):%H:%M} UTC"
 
 
 def _options() -> argparse.Namespace:
@@ -63,6 +84,7 @@ def _options() -> argparse.Namespace:
     add("--peers", default="", help=f"subjects, with commas: {','.join(BY_KEY)}")
     add("--scale", type=float, default=1.0, help="so many times the usual backlog (1)")
     add("--dry", action="store_true", help="write no files")
+    add("--keep", action="store_true", help="measure anew what is asked for, keep the rest of today's last sitting")
     add("--again", action="store_true", help="measure nothing; write the page anew from results.json")
     return parser.parse_args()
 
@@ -117,7 +139,7 @@ def _measure_all(agenda: Sequence[tuple[Part, Entry]], options: argparse.Namespa
         left = (len(agenda) - number - 1) * (took + SECONDS_EACH) / (number + 2) / 60
         what = f"nothing: {reason}" if told is None else page.line(part, sitting, entry.key)
         _tell(f"{number + 1} of {len(agenda)}, about {left:.0f} minutes left: {part.title}: {entry.name}: {what}")
-    sitting.minutes = (time.monotonic() - began) / 60
+    sitting.minutes += (time.monotonic() - began) / 60
 
 
 def _measured(part: Part, entry: Entry, scale: float, sitting: Sitting) -> tuple[Seen | None, str]:

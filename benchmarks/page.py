@@ -53,6 +53,7 @@ def page(sitting: Sitting) -> str:
         "Medians of the rounds; least and most in brackets where they differ.",
         f"The fixed sum varied by {sitting.noise:.0%}{warning}.",
         *(f"Left out: {name}: {reason}." for name, reason in sitting.left_out.items()),
+        *(f"Measured anew, with all its subjects ({when}): {title}." for title, when in sitting.later.items()),
         *(f"Came to nothing: {what}: {reason}." for what, reason in sitting.failed.items()),
         "",
         "## The goals",

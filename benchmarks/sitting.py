@@ -29,6 +29,8 @@ class Sitting:
     failed: dict[str, str] = field(default_factory=dict)
     """Measurements that came to nothing, and why."""
     minutes: float = 0.0
+    later: dict[str, str] = field(default_factory=dict)
+    """Titles of parts that were measured anew after the rest, and when."""
 
     @property
     def noise(self) -> float:

@@ -73,9 +73,9 @@ class Claimer:
     async def _fill(self, limit: int) -> Asked:
         """Claim up to *limit* and start them. Alone, the next are asked for while these are started, as long as there
         are slots and each request gets all it asks for."""
-        batch = await self._claim(limit)
-        while more := self._beyond(batch):
-            ahead = asyncio.get_running_loop().create_task(self._claim(more))
+        batch = await self._claim(limit, self._pool.free)
+        while free := self._beyond(batch):
+            ahead = asyncio.get_running_loop().create_task(self._claim(min(free, BATCH), free))
             try:
                 await self._start(batch)
             except BaseException:
@@ -90,7 +90,7 @@ class Claimer:
     def _beyond(self, batch: Asked) -> int:
         """How many slots there are beyond those for *batch*; none for us if others may want the work."""
         is_alone = not self._spread.rivals
-        return max(0, min(self._pool.free - batch.limit, BATCH)) if is_alone and batch.is_full else 0
+        return max(0, self._pool.free - batch.limit) if is_alone and batch.is_full else 0
 
     def _offer(self) -> bool:
         """Let the others know once of what may be left over; whether they were told."""
@@ -108,7 +108,8 @@ class Claimer:
             self._on_claimed()
         self._pool.put_back(refused, asked_at=batch.asked_at)
 
-    async def _claim(self, limit: int) -> Asked:
+    async def _claim(self, limit: int, free: int) -> Asked:
+        """Ask for *limit*, of *free* slots."""
         asked_at, now = self._clock.monotonic(), self._clock.now()
         is_alone = not self._spread.rivals
         request = ClaimRequest(
@@ -118,7 +119,7 @@ class Claimer:
             limit=limit,
             rivals=self._spread.rivals,
             # The last free slot is kept for what comes unforeseen.
-            early=min(limit, self._pool.free - 1) if is_alone else 0,
+            early=min(limit, free - 1) if is_alone else 0,
             early_until=now + AHEAD,
         )
         try:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from benchmarks import chart, goals
-from benchmarks.__main__ import _agenda, _lacks, _measure_all
+from benchmarks.__main__ import _agenda, _forget, _lacks, _measure_all
 from benchmarks.page import page
 from benchmarks.parts import BACKLOG, BY_KEY, HISTORIES, IDLES, INSTANCES, NOW, PARTS
+from benchmarks.scenes import _ahead_of_wall
 from benchmarks.sitting import Sitting
 
 
@@ -46,6 +51,27 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     assert judged("G1", a_sitting(peregrine=8_000, aps_sqlite=400))[1] == (
         "met as far as measured: huey, SQLite not measured; BullMQ, Redis not measured"
     )
+
+
+def test_what_was_measured_anew_takes_the_place_of_the_old_and_the_page_says_so() -> None:
+    """A ratio is of two that were measured together."""
+    sitting = a_sitting(peregrine=8_000, huey=1_000)
+    sitting.note(NOW, "peregrine", {"p50_ms": 1.0, "p99_ms": 2.0})
+
+    _forget(sitting, {BACKLOG.title})
+
+    assert sitting.median(BACKLOG, "peregrine", "rate") is None
+    assert sitting.median(NOW, "peregrine", "p50_ms") == 1.0
+    assert f"): {BACKLOG.title}." in page(sitting)
+
+
+@pytest.mark.anyio
+async def test_the_clock_of_the_loop_is_told_to_less_than_its_own_millisecond() -> None:
+    loop = asyncio.get_running_loop()
+
+    ahead = await _ahead_of_wall(loop)
+
+    assert abs(loop.time() - time.time() - ahead) < 0.01
 
 
 def test_a_smaller_history_does_not_meet_the_goal_of_a_large_one() -> None:

@@ -188,7 +188,7 @@ class RunsWhatIsUnsure(Mutant):
     def engine(self, engine: Engine, node: Node) -> None:
         claimer: Claimer = engine._claim._turn.__self__  # type: ignore[attr-defined]
 
-        async def claim(limit: int) -> Asked:
+        async def claim(limit: int, free: int) -> Asked:
             asked_at = node.monotonic()
             request = ClaimRequest(
                 claim_id=f"unsure-{node.id}-{node.monotonic()}", worker_id=node.id, now=node.now(), limit=limit
