@@ -99,7 +99,7 @@ class MetricsObserver:
         self._skipped = self._labelled("occurrences_left_out", "Occurrences that did not run.", "reason", Reason)
         self._moved = self._counter("plans_moved", "Plans refused because another planner was quicker.")
         self._unplannable = self._counter("tasks_unplannable", "Tasks left alone because their schedule can't be read.")
-        self._claims = self._counter("attempts_started", "Attempts claimed by this process.")
+        self._claims = self._counter("attempts_started", "Attempts started by this process.")
         self._attempts = self._labelled("attempts_ended", "Attempts that ended, by outcome.", "outcome", AttemptOutcome)
         self._ended = self._labelled("executions_ended", "Executions that ended.", "outcome", ExecutionOutcome)
         self._recovered = self._counter("recoveries", "Attempts ended because their worker was lost.")
