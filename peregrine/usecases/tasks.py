@@ -174,6 +174,8 @@ async def delete_task(means: Means, by: Asker, task_id: TaskId, unless: Unless =
     async with Trail(means, by, "delete_task", task_id) as trail:
         for _ in range(TRIES_MAX):
             view = await existing(means, task_id)
+            if await let_come(means, [view]):
+                continue
             refuse_system(view.task)
             unless.check(view.task)
             try:

@@ -165,6 +165,15 @@ async def test_what_is_asked_for_just_before_a_moment_that_is_decided_comes_afte
     assert (at_once.queued_at, after.queued_at) == (moment - 20, moment)
 
 
+async def test_a_task_is_deleted_after_a_moment_that_is_decided_already(world: World) -> None:
+    task = await task_of(world)
+    moment = await decided_ahead(world, task, 20)
+
+    await tasks.delete_task(world.means, BOSS, task.id)
+
+    assert world.clock.now() == moment
+
+
 async def test_an_import_waits_for_the_last_moment_that_is_decided_already(world: World) -> None:
     task = await task_of(world)
     moment = await decided_ahead(world, task, 20)
