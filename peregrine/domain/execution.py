@@ -182,7 +182,7 @@ class Claim:
     queued_at: Moment
     available_at: Moment
     started_at: Moment
-    """Wall time of the claim, which is the start of the attempt for every reader."""
+    """Wall time of the claim, or the moment for which it was claimed early: the attempt's start for every reader."""
     parameters: JsonObject | None = None
     failures: int = 0
     """Attempts so far that count against ``max_retries``."""

@@ -20,6 +20,7 @@ from peregrine.domain.execution import (
 )
 from peregrine.domain.lifecycle import Happening, next_state
 from peregrine.domain.moment import HOUR, Duration, Moment
+from peregrine.domain.planning import AHEAD
 from peregrine.domain.policy import LOSSES_MAX, OnWorkerLost, Policy
 
 BACKOFF_MAX: Final[Duration] = HOUR
@@ -159,9 +160,9 @@ def _again_at(policy: Policy, claim: Claim, outcome: Outcome, now: Moment, chanc
             return None
         return now + max(backoff(policy, claim.failures + 1, chance), asked)
     # It was interrupted. What never began has had no effect: trying again can't make a second one. It may have been
-    # claimed before its moment, which stays what it was.
+    # claimed before its moment, which stays what it was; one further ahead was left there by a clock that was set back.
     if not outcome.began:
-        return max(now + asked, claim.available_at)
+        return max(now + asked, claim.available_at if claim.available_at <= now + AHEAD else now)
     return None if policy.on_worker_lost is OnWorkerLost.FAIL else now + asked
 
 

@@ -1,8 +1,8 @@
 """Owns the runs that were claimed before their moment, until it comes. Must not know why they were, or what ends them.
 
 All that start at one moment share a timer of the event loop, which knows the steady clock alone. So when it rings the
-wall clock is asked, too: no run starts before its moment by either, but one whose moment the wall clock has moved away
-from waits no longer than it was to wait when it was claimed.
+wall clock is asked, too: no run starts before its moment by either. But none is claimed earlier than ``AHEAD``, so none
+waits longer: where more seems to be left, the wall clock was set back since.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from peregrine.domain.moment import Moment
+from peregrine.domain.moment import Duration, Moment
+from peregrine.domain.planning import AHEAD
 from peregrine.engine.run import Run
 from peregrine.ports.clock import Clock
 
@@ -34,12 +35,12 @@ class Coming:
             moment = run.claim.started_at
             known = self._runs.get(moment)
             if known is None:
-                wait = max(0, moment - wall)
+                wait = left_until(moment, wall)
                 known = self._runs[moment] = steady + wait + TICK, []
                 self._ring_in(wait, moment)
             known[1].append(run)
 
-    def _ring_in(self, wait: int, moment: Moment) -> None:
+    def _ring_in(self, wait: Duration, moment: Moment) -> None:
         asyncio.get_running_loop().call_later(wait / 1000, self._ring, moment)
 
     def _ring(self, moment: Moment) -> None:
@@ -48,3 +49,8 @@ class Coming:
             return
         _, runs = self._runs.pop(moment)
         self._begin(runs)
+
+
+def left_until(moment: Moment, wall: Moment) -> Duration:
+    """How long a run that was claimed for *moment* waits for it, from *wall*."""
+    return min(max(0, moment - wall), AHEAD)

@@ -14,7 +14,7 @@ from peregrine.domain.event import AttemptAbandoned, Claimed
 from peregrine.domain.execution import Claim, Outcome
 from peregrine.domain.ids import ExecutionId
 from peregrine.engine.alarms import Alarms
-from peregrine.engine.coming import Coming
+from peregrine.engine.coming import Coming, left_until
 from peregrine.engine.journal import Journals
 from peregrine.engine.loop import tell
 from peregrine.engine.needs import Needs
@@ -82,7 +82,7 @@ class Pool:
         ready: list[Run] = []
         early: list[Run] = []
         for claim in claims:
-            wait = max(0, claim.started_at - wall)
+            wait = left_until(claim.started_at, wall)
             run = self._take(claim, fence_at, now + wait)
             (early if wait else ready).append(run)
         self._begin(ready)

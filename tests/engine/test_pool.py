@@ -12,6 +12,7 @@ from peregrine.domain.event import AttemptAbandoned, LoopCrashed
 from peregrine.domain.execution import AttemptOutcome, Claim, Outcome, State
 from peregrine.domain.ids import ExecutionId
 from peregrine.domain.moment import HOUR, MINUTE, SECOND
+from peregrine.domain.planning import AHEAD
 from peregrine.domain.policy import Overlap, Policy
 from peregrine.domain.retry import settle
 from peregrine.engine.pool import Pool
@@ -304,6 +305,20 @@ async def test_a_clock_that_is_stepped_keeps_no_early_run_waiting(step: int, beg
         await hall.clock.advance(1)
 
     assert hall.clock.monotonic() - began == begins
+
+
+@virtual
+async def test_a_clock_set_back_while_the_claim_was_answered_keeps_nothing_waiting() -> None:
+    """What was claimed by the old time seems to be of the future now; no early claim is of one so far ahead."""
+    hall = Hall()
+    pool, _ = a_pool(hall)
+    [claim] = await claims(hall, 1)
+
+    hall.clock.step(-HOUR)
+    pool.start([claim], asked_at=hall.clock.monotonic())
+    await hall.clock.advance(AHEAD + 2)
+
+    assert hall.hands.order == ["execution-0"]
 
 
 @virtual
