@@ -82,7 +82,7 @@ class Pool:
         ready: list[Run] = []
         early: list[Run] = []
         for claim in claims:
-            wait = left_until(claim.started_at, wall)
+            wait = left_until(claim.started_at, wall) if claim.started_at > wall else 0
             run = self._take(claim, fence_at, now + wait)
             (early if wait else ready).append(run)
         self._begin(ready)
